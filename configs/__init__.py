@@ -1,0 +1,1 @@
+"""Shipped data: example settings, intensity, hardware power, the demo."""

@@ -1,0 +1,1 @@
+"""Gridtide: runs training jobs where and when the grid is cleanest."""

@@ -1,0 +1,1 @@
+"""Pure rules and arithmetic: no clock, chance, logging or I/O."""

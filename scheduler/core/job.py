@@ -1,0 +1,436 @@
+"""The job: what a user asked for, what became of it, and the one table of legal state changes."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final, NewType
+
+from scheduler.core.errors import IllegalTransitionError, InvalidJobError
+from scheduler.core.forecast import Provenance
+from scheduler.core.timegrid import Window, as_utc, format_instant
+from scheduler.core.units import format_duration
+
+JobId = NewType("JobId", str)
+
+NAME_FORM: Final = "1 to 63 of a-z, 0-9 and -, beginning and ending with a letter or digit"
+_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+MAX_GPUS: Final = 1_000_000
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    QUEUED = "queued"  # accepted and durable; no placement yet
+    PLANNED = "planned"  # has a placement in the future
+    HELD = "held"  # waits for a release by the user (or, later, a budget)
+    DISPATCHING = "dispatching"  # intent written; the cluster has been, or is about to be, asked
+    UNCERTAIN = (
+        "uncertain"  # the cluster's reply was lost; to be looked up, never resubmitted blindly
+    )
+    DISPATCHED = "dispatched"  # the cluster has it
+    RUNNING = "running"  # its command runs
+    SUSPENDED = "suspended"  # paused with its work kept; waits for its next segment
+    SUCCEEDED = "succeeded"  # ended with exit code 0
+    FAILED = "failed"  # ended otherwise, or refused by its cluster, with no retries left
+    CANCELLED = "cancelled"  # ended by its user
+    MISSED = "missed"  # its deadline passed before it could start
+
+
+_S = JobState
+TRANSITIONS: Final[Mapping[JobState, frozenset[JobState]]] = {
+    _S.QUEUED: frozenset({_S.PLANNED, _S.HELD, _S.DISPATCHING, _S.CANCELLED, _S.MISSED}),
+    _S.PLANNED: frozenset({_S.QUEUED, _S.HELD, _S.DISPATCHING, _S.CANCELLED, _S.MISSED}),
+    _S.HELD: frozenset({_S.QUEUED, _S.SUSPENDED, _S.CANCELLED, _S.MISSED}),
+    _S.DISPATCHING: frozenset(
+        {_S.DISPATCHED, _S.UNCERTAIN, _S.QUEUED, _S.SUSPENDED, _S.FAILED, _S.CANCELLED}
+    ),
+    _S.UNCERTAIN: frozenset({_S.DISPATCHED, _S.QUEUED, _S.SUSPENDED, _S.FAILED, _S.CANCELLED}),
+    _S.DISPATCHED: frozenset(
+        {_S.RUNNING, _S.SUSPENDED, _S.HELD, _S.QUEUED, _S.SUCCEEDED, _S.FAILED, _S.CANCELLED}
+    ),
+    _S.RUNNING: frozenset(
+        {_S.SUSPENDED, _S.HELD, _S.QUEUED, _S.SUCCEEDED, _S.FAILED, _S.CANCELLED}
+    ),
+    _S.SUSPENDED: frozenset(
+        {_S.DISPATCHING, _S.RUNNING, _S.HELD, _S.SUCCEEDED, _S.FAILED, _S.CANCELLED}
+    ),
+    _S.SUCCEEDED: frozenset(),
+    _S.FAILED: frozenset(),
+    _S.CANCELLED: frozenset(),
+    _S.MISSED: frozenset(),
+}
+ENDED_STATES: Final = frozenset(state for state, following in TRANSITIONS.items() if not following)
+ACTIVE_STATES: Final = frozenset(JobState) - ENDED_STATES
+WAITING_STATES: Final = frozenset(
+    {_S.QUEUED, _S.PLANNED, _S.SUSPENDED}
+)  # the planner may move these
+ON_CLUSTER_STATES: Final = frozenset({_S.DISPATCHED, _S.RUNNING})
+
+
+class Wanted(StrEnum):
+    """What the user wants of a job; the next tick carries it out where the job is on a cluster."""
+
+    RUN = "run"
+    HOLD = "hold"
+    CANCEL = "cancel"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interruptible:
+    """How a job may be paused.
+
+    Args:
+        min_chunk_s: shortest stretch it must run between two pauses.
+        checkpoint_cost_s: run time that each resume costs (restore, at full power); also the grace
+            between SIGTERM and SIGKILL, 30 s at least.
+        max_interruptions: how many pauses it bears.
+    """
+
+    min_chunk_s: int = 3600
+    checkpoint_cost_s: int = 600
+    max_interruptions: int = 3
+
+    def __post_init__(self) -> None:
+        _require(
+            self.min_chunk_s > 0,
+            "interruptible.min_chunk",
+            self.min_chunk_s,
+            "a duration above 0 s",
+        )
+        _require(
+            self.checkpoint_cost_s >= 0,
+            "interruptible.checkpoint_cost",
+            self.checkpoint_cost_s,
+            "a duration of 0 s or more",
+        )
+        _require(
+            self.max_interruptions >= 0,
+            "interruptible.max_interruptions",
+            self.max_interruptions,
+            "a whole number of 0 or more",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceOption:
+    """One hardware choice of a job: all its GPUs sit in one cluster.
+
+    Args:
+        accelerator: canonical name from the hardware table ("H100", "CPU").
+        gpus: devices in total over all nodes.
+        num_nodes: nodes that start together; divides `gpus`.
+        duration_s: expected run time on this hardware.
+        power_w: draw of all devices while running, without PUE.
+        is_power_estimated: True where `power_w` comes from the hardware table, not from the user.
+    """
+
+    accelerator: str
+    gpus: int
+    num_nodes: int = 1
+    duration_s: int
+    power_w: float
+    is_power_estimated: bool
+
+    def __post_init__(self) -> None:
+        _require(
+            0 < self.gpus <= MAX_GPUS,
+            "resources.accelerators",
+            self.gpus,
+            f"a count from 1 to {MAX_GPUS}",
+        )
+        _require(
+            self.num_nodes > 0 and self.gpus % self.num_nodes == 0,
+            "resources.num_nodes",
+            self.num_nodes,
+            "a whole number above 0 that divides the GPUs",
+        )
+        _require(self.duration_s > 0, "duration", self.duration_s, "a duration above 0 s")
+        _require(0 < self.power_w < 1e9, "power_w", self.power_w, "watts above 0 and below 1e9")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a user submitted. Immutable; every time is aware UTC, every duration whole seconds.
+
+    Args:
+        deadline_at: latest allowed finish.
+        earliest_start_at: not before this.
+        start_by_at: latest allowed start, if the user set one.
+        options: hardware choices, in the user's order; the first one defines the baseline.
+        duration_p95_s: run time that 95 % of such runs stay within; margin before the deadline.
+        regions: allowed regions; empty means all.
+        env: variables for the command, beside those that interfaces.md promises.
+
+    Raises:
+        InvalidJobError: naming the field, the value and the valid form.
+    """
+
+    job_id: JobId
+    name: str
+    command: tuple[str, ...]
+    submitted_at: datetime
+    deadline_at: datetime
+    earliest_start_at: datetime
+    start_by_at: datetime | None = None
+    options: tuple[ResourceOption, ...]
+    duration_p95_s: int | None = None
+    interruptible: Interruptible | None = None
+    regions: tuple[str, ...] = ()
+    forbid_regions: tuple[str, ...] = ()
+    priority: int = 0
+    project: str = "default"
+    max_retries: int = 0
+    env: tuple[tuple[str, str], ...] = ()
+    workdir: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("submitted_at", "deadline_at", "earliest_start_at"):
+            object.__setattr__(self, name, as_utc(getattr(self, name), field=name))
+        if self.start_by_at is not None:
+            object.__setattr__(self, "start_by_at", as_utc(self.start_by_at, field="start_by"))
+        _require(_NAME.fullmatch(self.name) is not None, "name", self.name, NAME_FORM)
+        _require(
+            bool(self.command) and bool(self.command[0]),
+            "command",
+            str(list(self.command)),
+            "a list that begins with a program",
+        )
+        _require(
+            not any("\0" in part for part in self.command),
+            "command",
+            str(list(self.command)),
+            "texts without NUL characters",
+        )
+        _require(bool(self.options), "resources", "[]", "at least one option")
+        _require(
+            self.duration_p95_s is None or self.duration_p95_s >= self.options[0].duration_s,
+            "duration_p95",
+            format_duration(self.duration_p95_s or 0),
+            f"at least the duration, {format_duration(self.options[0].duration_s)}",
+        )
+        _require(
+            -1000 <= self.priority <= 1000, "priority", self.priority, "a number from -1000 to 1000"
+        )
+        _require(
+            0 <= self.max_retries <= 100, "max_retries", self.max_retries, "a number from 0 to 100"
+        )
+        self._require_times()
+
+    def _require_times(self) -> None:
+        shortest_s = min(option.duration_s for option in self.options)
+        possible = self.earliest_start_at + timedelta(seconds=shortest_s)
+        _require(
+            self.deadline_at >= possible,
+            "deadline",
+            format_instant(self.deadline_at),
+            f"{format_instant(possible)} or later (a run of {format_duration(shortest_s)} from "
+            f"{format_instant(self.earliest_start_at)})",
+        )
+        _require(
+            self.start_by_at is None or self.start_by_at >= self.earliest_start_at,
+            "start_by",
+            format_instant(self.start_by_at) if self.start_by_at else None,
+            f"{format_instant(self.earliest_start_at)} or later",
+        )
+
+    def margin_s(self, option: ResourceOption) -> int:
+        """Seconds to keep free before the deadline for a run that takes long (0 where unknown).
+
+        `duration_p95` is stated for the first option; other options scale with their duration.
+        """
+        if self.duration_p95_s is None:
+            return 0
+        first_s = self.options[0].duration_s
+        return -(-(self.duration_p95_s - first_s) * option.duration_s // first_s)
+
+    def latest_start_at(self, option: ResourceOption) -> datetime:
+        """Latest start that still meets the deadline (and `start_by`), without any margin."""
+        latest = self.deadline_at - timedelta(seconds=option.duration_s)
+        return latest if self.start_by_at is None else min(latest, self.start_by_at)
+
+    def allows_region(self, region_id: str) -> bool:
+        """Whether the user lets the job run in this region."""
+        is_listed = not self.regions or region_id in self.regions
+        return is_listed and region_id not in self.forbid_regions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where and when a job is to run, with its expected footprint.
+
+    Args:
+        option: index into the job's options.
+        segments: one window, or several for a job that pauses; in order, in one cluster.
+        planned_g: expected footprint in gCO2e; None where no forecast covers it.
+        provenance: what the footprint was computed from.
+    """
+
+    job_id: JobId
+    cluster_id: str
+    region_id: str
+    zone_id: str
+    option: int
+    accelerator: str
+    gpus: int
+    power_w: float
+    pue: float
+    segments: tuple[Window, ...]
+    energy_kwh: float
+    planned_g: float | None
+    provenance: Provenance | None
+
+    @property
+    def window(self) -> Window:
+        """From the first start to the last end."""
+        return Window(self.segments[0].start_at, self.segments[-1].end_at)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """What running at once at home would be: frozen when the job is submitted.
+
+    Place, start and power never change afterwards. Its length does: once the job has ended, the
+    counterfactual runs as long as the job was measured to run, so that a generous estimate of the
+    duration cannot look like a saving. `planned_g` keeps the figure of the day of submission.
+    """
+
+    cluster_id: str
+    region_id: str
+    zone_id: str
+    accelerator: str
+    gpus: int
+    power_w: float
+    pue: float
+    window: Window
+    planned_g: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One dispatch of a job: one attempt at one segment on one cluster.
+
+    Args:
+        ref: the cluster's own id for it; None until known.
+        spans: stretches in which it drew power, in order.
+        is_ended: the cluster is done with it.
+        exit_code: None while unknown; negative for death by a signal.
+        work_s: progress that this run adds to the job (0 for work that was lost).
+        energy_kwh: measured at the device, where the cluster measures.
+        pause_requested_at: when it was asked to checkpoint and leave.
+    """
+
+    attempt: int
+    segment: int
+    cluster_id: str
+    option: int
+    power_w: float
+    pue: float
+    ref: str | None = None
+    spans: tuple[Window, ...] = ()
+    is_ended: bool = False
+    exit_code: int | None = None
+    work_s: float = 0.0
+    energy_kwh: float | None = None
+    pause_requested_at: datetime | None = None
+
+    @property
+    def run_s(self) -> float:
+        """Seconds in which it drew power."""
+        return sum(span.duration_s for span in self.spans)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord:
+    """A job and all that Gridtide knows of it. Each write raises `version` by one.
+
+    Args:
+        reason: why it is in this state, in a sentence for the user.
+        is_degraded: some decision on it was made without a usable forecast; stays True for ever.
+    """
+
+    job: Job
+    state: JobState
+    version: int
+    updated_at: datetime
+    baseline: Baseline
+    wanted: Wanted = Wanted.RUN
+    placement: Placement | None = None
+    runs: tuple[Run, ...] = ()
+    reason: str | None = None
+    is_degraded: bool = False
+
+    @property
+    def run(self) -> Run | None:
+        """The newest run, or None before the first dispatch."""
+        return self.runs[-1] if self.runs else None
+
+    @property
+    def attempt(self) -> int:
+        """Number of the current attempt, from 1; 0 before the first."""
+        return self.runs[-1].attempt if self.runs else 0
+
+    @property
+    def done_s(self) -> float:
+        """Progress kept so far, in seconds of the option it runs on."""
+        return sum(run.work_s for run in self.runs)
+
+    @property
+    def run_s(self) -> float:
+        """Seconds for which any of its runs drew power."""
+        return sum(run.run_s for run in self.runs)
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When it first ran."""
+        spans = [span for run in self.runs for span in run.spans]
+        return min(span.start_at for span in spans) if spans else None
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """When it last ran, for a job that has ended."""
+        spans = [span for run in self.runs for span in run.spans]
+        return max(span.end_at for span in spans) if spans and self.state in ENDED_STATES else None
+
+    @property
+    def has_missed_deadline(self) -> bool:
+        """True for a job that ended, or could not start, after its deadline."""
+        if self.state is JobState.MISSED:
+            return True
+        ended_at = self.ended_at
+        return (
+            self.state is JobState.SUCCEEDED
+            and ended_at is not None
+            and ended_at > self.job.deadline_at
+        )
+
+    def with_run(self, run: Run) -> "JobRecord":
+        """The same record with its newest run replaced by `run`."""
+        return replace(self, runs=(*self.runs[:-1], run))
+
+
+def next_record(record: JobRecord, to: JobState, *, at: datetime, reason: str | None) -> JobRecord:
+    """The record after a change of state, with its version raised.
+
+    Raises:
+        IllegalTransitionError: the table has no such step.
+    """
+    if to not in TRANSITIONS[record.state]:
+        raise IllegalTransitionError(
+            f"job {record.job.job_id} is {record.state}; it cannot become {to}",
+            job_id=record.job.job_id,
+            state=record.state,
+            wanted=to,
+        )
+    return replace(record, state=to, version=record.version + 1, updated_at=at, reason=reason)
+
+
+def _require(is_valid: bool, field_name: str, value: str | float | None, valid: str) -> None:
+    if not is_valid:
+        raise InvalidJobError(
+            f"{field_name}: {value!r} is not valid; it must be {valid}",
+            field=field_name,
+            value=value,
+            valid=valid,
+        )

@@ -1,0 +1,1 @@
+"""Chooses cluster and window for every job: snapshot in, plan out."""

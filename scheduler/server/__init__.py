@@ -1,0 +1,1 @@
+"""Edges: HTTP, command line, settings, reports, and the wiring of it all."""
