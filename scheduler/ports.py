@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from scheduler.core.forecast import IntensitySeries, Scope, SignalKind
 from scheduler.core.job import JobId, JobRecord, JobState
@@ -108,8 +108,12 @@ class JobStore(Protocol):
         """Every job that has not ended, oldest submission first."""
         ...
 
-    def update_job(self, record: JobRecord, *events: Event) -> None:
-        """Replaces the job by `record` and appends the events, in one transaction.
+    def update_job(
+        self, record: JobRecord, *events: Event, entry: LedgerEntry | None = None
+    ) -> None:
+        """Replaces the job by `record`, appends the events and puts the entry, in one transaction.
+
+        The entry comes with the change to an ended state, so that no crash can part the two.
 
         Raises:
             StaleRecordError: the stored version is not `record.version - 1`; nothing was written.
@@ -189,6 +193,7 @@ class SourceInfo:
     is_live: bool
 
 
+@runtime_checkable
 class ForecastSource(Protocol):
     """Intensity of the next hours or days, of one zone at a time."""
 
@@ -207,6 +212,7 @@ class ForecastSource(Protocol):
         ...
 
 
+@runtime_checkable
 class HistorySource(Protocol):
     """Settled intensity of the past."""
 

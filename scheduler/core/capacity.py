@@ -22,8 +22,12 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapacityLedger:
-    """Free devices, int64, shape (rows, slots), rows as in `Fleet.rows`. May be negative where more
-    is in use than the fleet has, for example while a run overstays its window.
+    """Free devices a slot.
+
+    Args:
+        rows: (cluster_id, accelerator), as in `Fleet.rows`.
+        free: int64, shape (rows, slots); negative where more is in use than the fleet has, for
+            example while a run overstays its window.
     """
 
     grid: SlotGrid

@@ -159,7 +159,9 @@ class IntensitySeries:
 
     def resampled(self, grid: SlotGrid) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Time-weighted mean a slot in mg/kWh, shape (slots,), and which slots are fully covered."""
-        edges_s = grid.origin_at.timestamp() + np.arange(grid.n_slots + 1) * float(grid.slot_s)
+        edges_s = (
+            np.arange(grid.n_slots + 1, dtype=np.float64) * grid.slot_s + grid.origin_at.timestamp()
+        )
         mg_s, gap_s = self.cumulative(edges_s)
         is_covered = np.diff(gap_s) == 0
         mean = np.rint(np.diff(mg_s) / grid.slot_s).astype(np.int64)

@@ -1,0 +1,115 @@
+"""What the planner reads, and what it answers."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from scheduler.core.capacity import CapacityLedger
+from scheduler.core.fleet import Cluster, Fleet
+from scheduler.core.forecast import ForecastMatrix
+from scheduler.core.job import Job, JobId, Placement
+
+
+class UnplacedReason(StrEnum):
+    """Why a job has no placement."""
+
+    NO_CAPACITY = "NO_CAPACITY"  # nowhere free for long enough before the deadline
+    PAST_DEADLINE = "PAST_DEADLINE"  # cannot end in time even on an empty fleet
+    NO_FORECAST = "NO_FORECAST"  # no intensity covers any window that has room
+    NOT_ALLOWED = "NOT_ALLOWED"  # no cluster that the job may use has the hardware
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One (cluster, hardware option) that a job may use.
+
+    Args:
+        margin_s: seconds to keep free before the deadline, if they can be kept.
+    """
+
+    cluster: Cluster
+    option: int
+    accelerator: str
+    gpus: int
+    duration_s: int
+    power_w: float
+    margin_s: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRequest:
+    """One job as the planner sees it: where it may run, and between when and when."""
+
+    job_id: JobId
+    choices: tuple[Choice, ...]
+    earliest_at: datetime
+    deadline_at: datetime
+    start_by_at: datetime | None = None
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanSnapshot:
+    """Immutable input of one planning. The same snapshot always gives the same plan.
+
+    Args:
+        capacity: what running and fixed jobs leave free.
+        is_fail_open: place jobs that no forecast covers at their earliest start, instead of leaving
+            them unplaced.
+    """
+
+    now: datetime
+    fleet: Fleet
+    forecast: ForecastMatrix
+    capacity: CapacityLedger
+    requests: tuple[PlanRequest, ...]
+    is_fail_open: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unplaced:
+    """A job without a placement, why, and the earliest finish that the horizon offers."""
+
+    job_id: JobId
+    reason: UnplacedReason
+    detail: str
+    earliest_finish_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Outcome of one planning, in the order of the requests."""
+
+    placements: tuple[Placement, ...]
+    unplaced: tuple[Unplaced, ...]
+
+
+def choices_of(job: Job, fleet: Fleet) -> tuple[Choice, ...]:
+    """Every (option, cluster) that the job may use: the user's order of options, then the fleet's."""
+    return tuple(
+        Choice(
+            cluster=cluster,
+            option=index,
+            accelerator=option.accelerator,
+            gpus=option.gpus,
+            duration_s=option.duration_s,
+            power_w=option.power_w,
+            margin_s=job.margin_s(option),
+        )
+        for index, option in enumerate(job.options)
+        for cluster in fleet
+        if job.allows_region(cluster.region_id) and cluster.gpus(option.accelerator) >= option.gpus
+    )
+
+
+def request_of(job: Job, choices: Iterable[Choice]) -> PlanRequest:
+    """The request of a job that has not run yet."""
+    return PlanRequest(
+        job_id=job.job_id,
+        choices=tuple(choices),
+        earliest_at=job.earliest_start_at,
+        deadline_at=job.deadline_at,
+        start_by_at=job.start_by_at,
+        priority=job.priority,
+    )
