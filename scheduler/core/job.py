@@ -319,6 +319,7 @@ class Run:
         work_s: progress that this run adds to the job (0 for work that was lost).
         energy_kwh: measured at the device, where the cluster measures.
         pause_requested_at: when it was asked to checkpoint and leave.
+        planned_g: footprint that the plan expected when this run was dispatched.
     """
 
     attempt: int
@@ -334,6 +335,7 @@ class Run:
     work_s: float = 0.0
     energy_kwh: float | None = None
     pause_requested_at: datetime | None = None
+    planned_g: float | None = None
 
     @property
     def run_s(self) -> float:

@@ -63,7 +63,7 @@ class LedgerEntry:
     """The account of one ended job. Planned, measured and counterfactual figures stay apart.
 
     Args:
-        planned_g: footprint that the last plan expected.
+        planned_g: footprint that the plan expected when the job was first dispatched.
         emissions_g: footprint of the runs as measured in time, on the best known intensity.
         saving_g: baseline less emissions; negative where waiting made it worse.
         is_settled: no better intensity will come; until then the entry is provisional.
@@ -125,7 +125,7 @@ def build_entry(
     )
     baseline = _ledger_baseline(record, read)
     total_g = _sum_known(run.emissions_g for run in runs)
-    option = record.job.options[record.placement.option if record.placement else 0]
+    option = record.job.options[record.runs[-1].option if record.runs else 0]
     saving_g = (
         None if total_g is None or baseline.emissions_g is None else baseline.emissions_g - total_g
     )
@@ -145,7 +145,7 @@ def build_entry(
         is_power_estimated=option.is_power_estimated,
         runs=runs,
         energy_kwh=sum(run.energy_kwh for run in runs),
-        planned_g=record.placement.planned_g if record.placement else None,
+        planned_g=record.runs[0].planned_g if record.runs else None,
         emissions_g=total_g,
         baseline=baseline,
         saving_g=saving_g,

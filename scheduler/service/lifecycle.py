@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import structlog
 
+from scheduler.core.errors import ConflictError, UpstreamError
 from scheduler.core.fleet import Fleet
 from scheduler.core.job import ENDED_STATES, JobRecord, JobState, next_record
 from scheduler.core.ledger import LedgerEntry, ReadIntensity, build_entry
@@ -58,6 +59,19 @@ class Lifecycle:
     def account(self, record: JobRecord) -> LedgerEntry:
         """The ledger entry of an ended job, on the best intensity known now."""
         return build_entry(record, zone_by_cluster=self._places, read=self._read)
+
+
+def unless_conflicting(work: Callable[[JobRecord], JobRecord], record: JobRecord) -> JobRecord:
+    """The result of `work`, or the record as it was where somebody else changed it meanwhile.
+
+    Also where its cluster fails: one job's trouble must not hold up the others; the next tick sees
+    the stored state and tries again.
+    """
+    try:
+        return work(record)
+    except (ConflictError, UpstreamError) as error:
+        _log.warning("job_skipped", job_id=record.job.job_id, code=error.code, error=error.message)
+        return record
 
 
 Wake = Callable[[], None]

@@ -1,0 +1,146 @@
+"""The cycle: one tick is one pass over all stages; timers and events start ticks."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeVar
+
+import structlog
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+from scheduler.core.job import ACTIVE_STATES, ENDED_STATES
+from scheduler.core.ledger import LedgerEntry
+from scheduler.ports import Clock, JobStore
+from scheduler.service.accountant import Accountant
+from scheduler.service.dispatcher import Dispatcher
+from scheduler.service.forecaster import Forecaster
+from scheduler.service.planning import Planning
+from scheduler.service.watcher import Watcher
+
+_log = structlog.get_logger(__name__)
+_REFRESH_EVERY_S: Final = 60.0
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class TickReport:
+    """Counts of one tick and of failures so far, for metrics and tests."""
+
+    ticks: int = 0
+    failures: int = 0
+    active: int = 0
+    last_error: str | None = None
+    last_ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stages:
+    """The stages of a tick, in order."""
+
+    watcher: Watcher
+    planning: Planning
+    dispatcher: Dispatcher
+    accountant: Accountant
+
+
+class Cycle:
+    """Runs ticks. Every stage takes records and returns records; what fails is tried again."""
+
+    def __init__(
+        self,
+        *,
+        store: JobStore,
+        stages: Stages,
+        forecaster: Forecaster,
+        clock: Clock,
+        tick_every_s: float,
+        horizon: timedelta,
+    ) -> None:
+        self._store = store
+        self._stages = stages
+        self._forecaster = forecaster
+        self._clock = clock
+        self._tick_every_s = tick_every_s
+        self._horizon = horizon
+        self._freed = 0
+        self._running = threading.Lock()
+        self._scheduler: BackgroundScheduler | None = None
+        self.report: Final = TickReport()
+
+    def tick(self) -> TickReport:
+        """One pass: watch, plan, dispatch, settle accounts."""
+        with self._running:
+            # 1. What is there to do?
+            records = self._guard("read", self._store.active_jobs, list[JobRecord]())
+            # 2. What became of the runs?
+            records = self._guard("watch", lambda: self._stages.watcher.run(records), records)
+            ended = [record for record in records if record.state in ENDED_STATES]
+            self._freed += len(ended)
+            records = [record for record in records if record.state in ACTIVE_STATES]
+            # 3. Where and when should the waiting ones run?
+            records = self._guard(
+                "plan", lambda: self._stages.planning.run(records, freed=self._freed), records
+            )
+            # 4. Which are due?
+            records = self._guard("dispatch", lambda: self._stages.dispatcher.run(records), records)
+            self._stages.planning.observe(
+                record for record in records if record.state in ACTIVE_STATES
+            )
+            # 5. Which accounts can be settled?
+            self._guard("account", self._stages.accountant.run, list[LedgerEntry]())
+            self.report.ticks += 1
+            self.report.active = len(records)
+            self.report.last_ended_at = self._clock.now()
+            return self.report
+
+    def refresh(self) -> None:
+        """Fetches live intensity where due, beside the ticks so that a slow source delays nothing."""
+        since = self._guard(
+            "refresh", self._stages.accountant.needs_actuals_since, self._clock.now()
+        )
+        is_new = self._guard(
+            "refresh",
+            lambda: self._forecaster.refresh(since=since, horizon=self._horizon),
+            False,
+        )
+        if is_new:
+            self.wake()
+
+    def start(self) -> None:
+        """Starts the timers."""
+        scheduler = BackgroundScheduler(
+            timezone=UTC,
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+        )
+        now = datetime.now(UTC)  # noqa: TID251 - APScheduler's timers run on the wall clock
+        scheduler.add_job(
+            self.tick, IntervalTrigger(seconds=self._tick_every_s), id="tick", next_run_time=now
+        )
+        scheduler.add_job(
+            self.refresh, IntervalTrigger(seconds=_REFRESH_EVERY_S), id="refresh", next_run_time=now
+        )
+        scheduler.start()
+        self._scheduler = scheduler
+
+    def wake(self) -> None:
+        """Asks for a tick at once: after a submit, a new forecast, a finished job."""
+        if self._scheduler is not None and self._scheduler.running:
+            now = datetime.now(UTC)  # noqa: TID251 - APScheduler's timers run on the wall clock
+            self._scheduler.modify_job("tick", next_run_time=now)
+
+    def stop(self) -> None:
+        """Lets the running tick end and stops the timers. Jobs go on."""
+        if self._scheduler is not None:
+            self._scheduler.shutdown(wait=True)
+            self._scheduler = None
+
+    def _guard(self, stage: str, work: Callable[[], T], otherwise: T) -> T:
+        try:
+            return work()
+        except Exception as error:  # noqa: BLE001 - the per-stage guard: one stage must not stop the rest
+            self.report.failures += 1
+            self.report.last_error = f"{stage}: {error}"
+            _log.exception("stage_failed", stage=stage)
+            return otherwise

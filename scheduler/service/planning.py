@@ -1,0 +1,351 @@
+"""Planning: turns stored jobs into a snapshot, asks the planner, writes the placements back."""
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from scheduler.core.baseline import freeze_baseline
+from scheduler.core.capacity import Reservation, build_capacity
+from scheduler.core.errors import InfeasibleError
+from scheduler.core.fleet import Fleet
+from scheduler.core.job import (
+    ON_CLUSTER_STATES,
+    WAITING_STATES,
+    Baseline,
+    Job,
+    JobRecord,
+    JobState,
+    Placement,
+    Wanted,
+)
+from scheduler.core.planner.explain import Explanation, explain
+from scheduler.core.planner.plan import WindowSearch, build_plan
+from scheduler.core.planner.snapshot import (
+    Plan,
+    PlanRequest,
+    PlanSnapshot,
+    Unplaced,
+    UnplacedReason,
+    choices_of,
+    request_of,
+)
+from scheduler.core.timegrid import SlotGrid, Window, format_instant
+from scheduler.ports import Clock
+from scheduler.service.forecaster import Forecaster
+from scheduler.service.lifecycle import Lifecycle, unless_conflicting
+
+_S = JobState
+_FULL_REPLAN_UP_TO: Final = 2000
+"""Waiting jobs up to which every change re-plans all of them; beyond it only new ones are placed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanningPolicy:
+    """Slot length and horizon of plans, in seconds."""
+
+    slot_s: int
+    horizon_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """What a new job can expect: its frozen baseline, and the placement it would get now."""
+
+    baseline: Baseline
+    placement: Placement
+
+
+class Planning:
+    """Plans all waiting jobs, and answers for single new ones without touching the store."""
+
+    def __init__(
+        self,
+        *,
+        fleet: Fleet,
+        forecaster: Forecaster,
+        lifecycle: Lifecycle,
+        clock: Clock,
+        policy: PlanningPolicy,
+    ) -> None:
+        self._fleet = fleet
+        self._forecaster = forecaster
+        self._lifecycle = lifecycle
+        self._clock = clock
+        self._policy = policy
+        self._lock = threading.Lock()
+        self._view: tuple[JobRecord, ...] = ()
+        self._admitted: list[JobRecord] = []
+        self._search: tuple[datetime, WindowSearch, PlanSnapshot] | None = None
+        self._planned_on: tuple[int, int] | None = None
+
+    # ---------------------------------------------------------------- the stage
+
+    def run(self, records: Sequence[JobRecord], *, freed: int) -> list[JobRecord]:
+        """Plans where something changed; returns all records, with new placements stored.
+
+        Args:
+            records: every active job.
+            freed: a number that changes whenever devices became free; a change re-plans.
+        """
+        now = self._clock.now()
+        current = [
+            unless_conflicting(lambda one: self._give_up(one, now), record) for record in records
+        ]
+        waiting = [record for record in current if _is_movable(record, now)]
+        stamp = (self._forecaster.version, freed)
+        fresh = [
+            record for record in waiting if record.state is _S.QUEUED or not _holds(record, now)
+        ]
+        if waiting and (fresh or stamp != self._planned_on):
+            is_full = (
+                len(waiting) <= _FULL_REPLAN_UP_TO or stamp[0] != (self._planned_on or stamp)[0]
+            )
+            planned = self._replan(current, waiting if is_full else fresh, now)
+            current = [planned.get(record.job.job_id, record) for record in current]
+        self._planned_on = stamp
+        self.observe(current)
+        return current
+
+    def observe(self, records: Iterable[JobRecord]) -> None:
+        """Takes note of the active jobs, so that admissions count what they hold."""
+        with self._lock:
+            self._view = tuple(records)
+            seen = {record.job.job_id for record in self._view}
+            self._admitted = [record for record in self._admitted if record.job.job_id not in seen]
+            self._search = None
+
+    def _replan(
+        self, records: Sequence[JobRecord], movable: Sequence[JobRecord], now: datetime
+    ) -> dict[str, JobRecord]:
+        plan = self._plan(records, movable, now)
+        had = {
+            record.job.job_id: record.placement
+            for record in movable
+            if record.placement is not None and _holds(record, now)
+        }
+        by_id: dict[str, Placement | Unplaced] = {}
+        if had.keys() & {unplaced.job_id for unplaced in plan.unplaced}:
+            # Never give up a window that an earlier plan found: place only the others around it.
+            by_id = {**had}
+            others = [record for record in movable if record.job.job_id not in had]
+            plan = self._plan(records, others, now)
+        for placed in plan.placements:
+            by_id[placed.job_id] = placed
+        for unplaced in plan.unplaced:
+            by_id[unplaced.job_id] = unplaced
+        return {
+            record.job.job_id: unless_conflicting(
+                lambda one: self._write(one, by_id[one.job.job_id]), record
+            )
+            for record in movable
+        }
+
+    def _plan(
+        self, records: Sequence[JobRecord], movable: Sequence[JobRecord], now: datetime
+    ) -> Plan:
+        moving = {record.job.job_id for record in movable}
+        fixed = [record for record in records if record.job.job_id not in moving]
+        requests = tuple(self.request(record) for record in movable)
+        return build_plan(self._snapshot(fixed, requests, now))
+
+    def _write(self, record: JobRecord, answer: Placement | Unplaced) -> JobRecord:
+        if isinstance(answer, Unplaced):
+            if record.state is _S.PLANNED:
+                return self._lifecycle.change(
+                    replace(record, placement=None),
+                    _S.QUEUED,
+                    kind="unplanned",
+                    reason=answer.detail,
+                )
+            if record.reason != answer.detail:
+                return self._lifecycle.note(
+                    replace(record, placement=None, reason=answer.detail),
+                    kind="unplaced",
+                    detail=f"{answer.reason}: {answer.detail}",
+                )
+            return record
+        if record.placement == answer and record.state is not _S.QUEUED:
+            return record
+        degraded = answer.provenance is None
+        changed = replace(record, placement=answer, is_degraded=record.is_degraded or degraded)
+        where = f"{answer.cluster_id} at {format_instant(answer.window.start_at)}"
+        detail = where + (", without a forecast" if degraded else "")
+        if record.state is _S.QUEUED:
+            return self._lifecycle.change(changed, _S.PLANNED, kind="planned", reason=detail)
+        return self._lifecycle.note(
+            replace(changed, reason=detail), kind="replanned", detail=detail
+        )
+
+    def _give_up(self, record: JobRecord, now: datetime) -> JobRecord:
+        is_waiting = record.state in (_S.QUEUED, _S.PLANNED, _S.HELD) and not record.runs
+        if not is_waiting or now < record.job.deadline_at:
+            return record
+        return self._lifecycle.change(
+            record, _S.MISSED, kind="missed", reason=record.reason or "the deadline passed"
+        )
+
+    # ---------------------------------------------------------------- single jobs
+
+    def admit(self, job: Job, *, at: datetime) -> Admission:
+        """Baseline and placement of a job that is not stored yet; its devices are kept for it.
+
+        Raises:
+            InfeasibleError: it cannot meet its deadline; `earliest_finish` says what it could.
+        """
+        with self._lock:
+            search, snapshot = self._current_search()
+            request = request_of(job, choices_of(job, self._fleet))
+            request = replace(request, earliest_at=max(request.earliest_at, at))
+            found = search.place(request)
+            if isinstance(found, Unplaced):
+                found = self._squeeze(request, found)
+            baseline = freeze_baseline(replace(snapshot, now=at), request)
+        return Admission(baseline=baseline, placement=found)
+
+    def hold_place(self, record: JobRecord) -> None:
+        """Counts a job that was just stored, until a tick has seen it."""
+        with self._lock:
+            self._admitted.append(record)
+
+    def dry_run(self, job: Job, *, at: datetime) -> tuple[Admission, Explanation]:
+        """What `admit` would answer, with its explanation; nothing is kept."""
+        with self._lock:
+            request = request_of(job, choices_of(job, self._fleet))
+            request = replace(request, earliest_at=max(request.earliest_at, at))
+            fixed = [*self._view, *self._admitted]
+            snapshot = self._snapshot(fixed, (), at)
+            found = WindowSearch(snapshot).place(request)
+            if isinstance(found, Unplaced):
+                found = self._squeeze(request, found)
+        baseline = freeze_baseline(snapshot, request)
+        admission = Admission(baseline=baseline, placement=found)
+        return admission, explain(snapshot, request, found, baseline)
+
+    def explain(self, record: JobRecord, records: Sequence[JobRecord]) -> Explanation | None:
+        """Why the job is placed as it is; None while it has no placement."""
+        if record.placement is None:
+            return None
+        others = [other for other in records if other.job.job_id != record.job.job_id]
+        snapshot = self._snapshot(others, (), self._clock.now())
+        return explain(snapshot, self.request(record), record.placement, record.baseline)
+
+    def _squeeze(self, request: PlanRequest, refused: Unplaced) -> Placement:
+        """A last try for a job that does not fit: plan all waiting jobs anew together with it."""
+        now = self._clock.now()
+        if refused.reason is UnplacedReason.NO_CAPACITY:
+            records = [*self._view, *self._admitted]
+            movable = [record for record in records if _is_movable(record, now)]
+            if len(movable) <= _FULL_REPLAN_UP_TO:
+                moving = {record.job.job_id for record in movable}
+                fixed = [record for record in records if record.job.job_id not in moving]
+                requests = (*(self.request(record) for record in movable), request)
+                plan = build_plan(self._snapshot(fixed, requests, now))
+                if not plan.unplaced:
+                    return plan.placements[-1]
+        raise _infeasible(request, refused)
+
+    def _current_search(self) -> tuple[WindowSearch, PlanSnapshot]:
+        now = self._clock.now()
+        if self._search is None or now - self._search[0] >= timedelta(seconds=self._policy.slot_s):
+            snapshot = self._snapshot([*self._view, *self._admitted], (), now)
+            self._search = (now, WindowSearch(snapshot), snapshot)
+        return self._search[1], self._search[2]
+
+    # ---------------------------------------------------------------- building
+
+    def request(self, record: JobRecord) -> PlanRequest:
+        """The request of a stored job; one that has run stays in its cluster with what is left."""
+        request = request_of(record.job, choices_of(record.job, self._fleet))
+        run = record.run
+        if run is None or record.state is not _S.SUSPENDED:
+            return request
+        option = record.job.options[run.option]
+        cost_s = record.job.interruptible.checkpoint_cost_s if record.job.interruptible else 0
+        left_s = max(60, round(option.duration_s - record.done_s)) + cost_s
+        choices = tuple(
+            replace(choice, duration_s=left_s, margin_s=0)
+            for choice in request.choices
+            if (choice.cluster.cluster_id, choice.option) == (run.cluster_id, run.option)
+        )
+        return replace(request, choices=choices, start_by_at=None)
+
+    def snapshot(self, records: Iterable[JobRecord]) -> PlanSnapshot:
+        """The planner's view in which all of these jobs keep what they hold."""
+        return self._snapshot(records, (), self._clock.now())
+
+    def _snapshot(
+        self, fixed: Iterable[JobRecord], requests: tuple[PlanRequest, ...], now: datetime
+    ) -> PlanSnapshot:
+        grid = SlotGrid.around(now, slot_s=self._policy.slot_s, horizon_s=self._policy.horizon_s)
+        reservations = [
+            reservation for record in fixed for reservation in _reservations(record, grid, now)
+        ]
+        return PlanSnapshot(
+            now=now,
+            fleet=self._fleet,
+            forecast=self._forecaster.matrix(grid),
+            capacity=build_capacity(grid, self._fleet, reservations),
+            requests=requests,
+            is_fail_open=True,
+        )
+
+
+def _reservations(record: JobRecord, grid: SlotGrid, now: datetime) -> list[Reservation]:
+    """What a job holds: the rest of its run while on a cluster, else its planned windows."""
+    placement = record.placement
+    if placement is None or record.state is _S.HELD:
+        return []
+    windows = [window for window in placement.segments if window.end_at > now]
+    if record.state in ON_CLUSTER_STATES or record.state in (_S.DISPATCHING, _S.UNCERTAIN):
+        # A run that overstays keeps its devices at least until the end of this slot.
+        until = max(placement.window.end_at, grid.at(grid.slot_s))
+        windows = [Window(min(now, until), until)]
+    return [
+        Reservation(
+            cluster_id=placement.cluster_id,
+            accelerator=placement.accelerator,
+            gpus=placement.gpus,
+            window=window,
+        )
+        for window in windows
+    ]
+
+
+def _is_movable(record: JobRecord, now: datetime) -> bool:
+    if record.state not in WAITING_STATES or record.wanted is not Wanted.RUN:
+        return False
+    if record.run is not None and not record.run.is_ended:
+        return False  # frozen in place: it continues where it is
+    is_due = record.placement is not None and record.placement.window.start_at <= now
+    return record.state is _S.QUEUED or not is_due or not _holds(record, now)
+
+
+def _holds(record: JobRecord, now: datetime) -> bool:
+    """Whether it has a placement that can still be used."""
+    return record.placement is not None and not _is_stale(record, now)
+
+
+def _is_stale(record: JobRecord, now: datetime) -> bool:
+    """Whether its start was missed by so much that another place or hour should be looked for."""
+    if record.placement is None:
+        return False
+    segment = record.placement.segments[0]
+    return now > segment.start_at + (segment.end_at - segment.start_at) / 4
+
+
+def _infeasible(request: PlanRequest, refused: Unplaced) -> InfeasibleError:
+    finish_at = refused.earliest_finish_at
+    when = (
+        f"; the earliest finish possible now is {format_instant(finish_at)}"
+        if finish_at
+        else "; nothing in the horizon has room for it"
+    )
+    return InfeasibleError(
+        f"deadline: {format_instant(request.deadline_at)} cannot be met: {refused.detail}{when}",
+        field="deadline",
+        value=format_instant(request.deadline_at),
+        reason=str(refused.reason),
+        earliest_finish=format_instant(finish_at) if finish_at else None,
+    )

@@ -1,0 +1,188 @@
+"""Watch: asks every cluster once for all its runs, and carries users' wishes to running jobs."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+import structlog
+
+from scheduler.core.errors import ClusterUnavailableError
+from scheduler.core.job import ON_CLUSTER_STATES, JobRecord, JobState, Run, Wanted
+from scheduler.ports import Clock, ClusterAdapter, RunState, RunStatus
+from scheduler.service.dispatcher import MIN_GRACE_S, Dispatcher, run_name
+from scheduler.service.lifecycle import Lifecycle, unless_conflicting
+
+_log = structlog.get_logger(__name__)
+_S = JobState
+EX_TEMPFAIL: Final = 75
+"""Exit code of a job that has checkpointed and wants to be run again (sysexits.h)."""
+MAX_RUNS: Final = 1000
+
+
+class Watcher:
+    """Brings records up to what the clusters say."""
+
+    def __init__(
+        self,
+        *,
+        clusters: Mapping[str, ClusterAdapter],
+        dispatcher: Dispatcher,
+        lifecycle: Lifecycle,
+        clock: Clock,
+    ) -> None:
+        self._clusters = clusters
+        self._dispatcher = dispatcher
+        self._lifecycle = lifecycle
+        self._clock = clock
+
+    def run(self, records: Sequence[JobRecord]) -> list[JobRecord]:
+        """All records after one poll a cluster; ended jobs come back in their ended state."""
+        names: dict[str, list[str]] = defaultdict(list)
+        for record in records:
+            if record.run is not None and not record.run.is_ended:
+                names[record.run.cluster_id].append(run_name(record))
+        statuses: dict[str, Mapping[str, RunStatus]] = {}
+        for cluster_id, asked in names.items():
+            try:
+                statuses[cluster_id] = self._clusters[cluster_id].poll(asked)
+            except ClusterUnavailableError as error:
+                _log.warning("cluster_unavailable", cluster=cluster_id, error=error.message)
+        return [
+            unless_conflicting(lambda one: self._update(one, statuses), record)
+            for record in records
+        ]
+
+    def _update(
+        self, record: JobRecord, statuses: Mapping[str, Mapping[str, RunStatus]]
+    ) -> JobRecord:
+        run = record.run
+        if run is None or run.is_ended or run.cluster_id not in statuses:
+            return record
+        status = statuses[run.cluster_id].get(run_name(record))
+        if record.state is _S.UNCERTAIN:
+            record = self._settle(record, run, status)
+        elif record.state is _S.DISPATCHING:
+            return record  # the dispatcher repeats the submission, which is harmless
+        if status is None:
+            return self._lost(record) if record.state in ON_CLUSTER_STATES else record
+        record = self._advance(record, status)
+        return self._carry_out_wish(record)
+
+    def _settle(self, record: JobRecord, run: Run, status: RunStatus | None) -> JobRecord:
+        """A dispatch whose reply was lost: found means dispatched, absent means never started."""
+        if status is not None:
+            return self._lifecycle.change(
+                record.with_run(replace(run, ref=status.ref)), _S.DISPATCHED, kind="found"
+            )
+        undone = replace(record, runs=record.runs[:-1], placement=None)
+        to = _S.SUSPENDED if undone.runs and undone.runs[-1].attempt == run.attempt else _S.QUEUED
+        return self._lifecycle.change(undone, to, kind="not_started", reason="not on its cluster")
+
+    def _advance(self, record: JobRecord, status: RunStatus) -> JobRecord:
+        match status.state:
+            case RunState.PENDING:
+                return record
+            case RunState.RUNNING:
+                return self._running(record, status)
+            case RunState.FROZEN:
+                return self._frozen(record, status)
+            case RunState.ENDED:
+                return self._ended(self._running(record, status), status)
+            case RunState.LOST:
+                return self._lost(_with_status(record, status))
+
+    def _running(self, record: JobRecord, status: RunStatus) -> JobRecord:
+        if record.state is not _S.DISPATCHED:
+            return record
+        return self._lifecycle.change(record, _S.RUNNING, kind="running", reason=None)
+
+    def _frozen(self, record: JobRecord, status: RunStatus) -> JobRecord:
+        if record.state is not _S.RUNNING:
+            return record
+        frozen = _with_status(record, status)
+        to = _S.HELD if record.wanted is Wanted.HOLD else _S.SUSPENDED
+        return self._lifecycle.change(frozen, to, kind="paused", reason="frozen in place")
+
+    def _ended(self, record: JobRecord, status: RunStatus) -> JobRecord:
+        ended = _with_status(record, status)
+        run = ended.run
+        assert run is not None
+        code = status.exit_code
+        done = replace(run, is_ended=True, exit_code=code)
+        if code == 0:
+            done = replace(done, work_s=_work_s(ended, done))
+            return self._lifecycle.change(ended.with_run(done), _S.SUCCEEDED, kind="succeeded")
+        if record.wanted is Wanted.CANCEL:
+            return self._lifecycle.change(
+                ended.with_run(done), _S.CANCELLED, kind="cancelled", reason="by the user"
+            )
+        was_paused = run.pause_requested_at is not None and (code is None or code < 0)
+        if code == EX_TEMPFAIL or was_paused:
+            kept_s = _work_s(ended, done) if code == EX_TEMPFAIL else 0.0
+            return self._paused(ended.with_run(replace(done, work_s=kept_s)))
+        what = f"exit code {code}" if code is not None and code >= 0 else f"signal {-(code or 0)}"
+        return self._retry_or_fail(ended.with_run(done), f"{what}. {status.detail}".strip(". "))
+
+    def _paused(self, record: JobRecord) -> JobRecord:
+        if len(record.runs) >= MAX_RUNS:
+            return self._lifecycle.change(
+                record, _S.FAILED, kind="failed", reason=f"did not end within {MAX_RUNS} segments"
+            )
+        to = _S.HELD if record.wanted is Wanted.HOLD else _S.SUSPENDED
+        left = _segments_left(record, self._clock)
+        return self._lifecycle.change(left, to, kind="paused", reason="checkpointed")
+
+    def _lost(self, record: JobRecord) -> JobRecord:
+        run = record.run
+        assert run is not None
+        ended = record.with_run(replace(run, is_ended=True))
+        if record.wanted is Wanted.CANCEL:
+            return self._lifecycle.change(
+                ended, _S.CANCELLED, kind="cancelled", reason="by the user"
+            )
+        return self._retry_or_fail(ended, f"lost on {run.cluster_id}")
+
+    def _retry_or_fail(self, record: JobRecord, why: str) -> JobRecord:
+        if record.attempt <= record.job.max_retries:
+            again = replace(record, placement=None)
+            return self._lifecycle.change(again, _S.QUEUED, kind="retrying", reason=why)
+        return self._lifecycle.change(record, _S.FAILED, kind="failed", reason=why)
+
+    def _carry_out_wish(self, record: JobRecord) -> JobRecord:
+        """Repeats what the user wants until the cluster shows it: safe, and survives any crash."""
+        run = record.run
+        if run is None or run.is_ended or record.wanted is Wanted.RUN:
+            return record
+        if record.wanted is Wanted.HOLD:
+            return self._dispatcher.pause(record, kind="pause_requested")
+        interruptible = record.job.interruptible
+        grace_s = max(MIN_GRACE_S, interruptible.checkpoint_cost_s if interruptible else 0)
+        self._clusters[run.cluster_id].cancel(run_name(record), grace_s=grace_s)
+        return record
+
+
+def _with_status(record: JobRecord, status: RunStatus) -> JobRecord:
+    run = record.run
+    assert run is not None
+    return record.with_run(
+        replace(run, spans=status.spans, energy_kwh=status.energy_kwh, ref=status.ref)
+    )
+
+
+def _work_s(record: JobRecord, run: Run) -> float:
+    """Progress of a run that kept its work: its time less the restore that a resume begins with."""
+    cost_s = record.job.interruptible.checkpoint_cost_s if record.job.interruptible else 0
+    return max(0.0, run.run_s - (cost_s if run.segment > 0 else 0))
+
+
+def _segments_left(record: JobRecord, clock: Clock) -> JobRecord:
+    """The record with only the planned segments that are still to come, or to be planned anew."""
+    now = clock.now()
+    placement = record.placement
+    left = (
+        tuple(window for window in placement.segments if window.start_at > now) if placement else ()
+    )
+    return replace(
+        record, placement=replace(placement, segments=left) if placement and left else None
+    )
