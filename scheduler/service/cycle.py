@@ -10,7 +10,7 @@ import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
-from scheduler.core.job import ACTIVE_STATES, ENDED_STATES
+from scheduler.core.job import ACTIVE_STATES, ENDED_STATES, JobRecord
 from scheduler.core.ledger import LedgerEntry
 from scheduler.ports import Clock, JobStore
 from scheduler.service.accountant import Accountant

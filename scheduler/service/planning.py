@@ -120,7 +120,7 @@ class Planning:
         self, records: Sequence[JobRecord], movable: Sequence[JobRecord], now: datetime
     ) -> dict[str, JobRecord]:
         plan = self._plan(records, movable, now)
-        had = {
+        had: dict[str, Placement | Unplaced] = {
             record.job.job_id: record.placement
             for record in movable
             if record.placement is not None and _holds(record, now)
@@ -128,7 +128,7 @@ class Planning:
         by_id: dict[str, Placement | Unplaced] = {}
         if had.keys() & {unplaced.job_id for unplaced in plan.unplaced}:
             # Never give up a window that an earlier plan found: place only the others around it.
-            by_id = {**had}
+            by_id = dict(had)
             others = [record for record in movable if record.job.job_id not in had]
             plan = self._plan(records, others, now)
         for placed in plan.placements:

@@ -1,0 +1,215 @@
+"""JSON documents that the service answers with. Times in UTC with Z, intensities in g/kWh."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from scheduler.core.forecast import ForecastMatrix, Provenance
+from scheduler.core.job import Baseline, JobRecord, Placement, Run
+from scheduler.core.planner.explain import Explanation
+from scheduler.core.timegrid import Window, format_instant
+from scheduler.core.units import format_duration
+from scheduler.ports import Event, SourceInfo
+from scheduler.service.forecaster import SourceStatus
+
+Document = dict[str, Any]
+
+
+def job_view(record: JobRecord) -> Document:
+    """A job with its state, placement, runs and baseline."""
+    job = record.job
+    return {
+        "schema": "gridtide/job/v1",
+        "id": job.job_id,
+        "name": job.name,
+        "project": job.project,
+        "state": str(record.state),
+        "wanted": str(record.wanted),
+        "reason": record.reason,
+        "degraded": record.is_degraded,
+        "command": list(job.command),
+        "submitted_at": format_instant(job.submitted_at),
+        "deadline": format_instant(job.deadline_at),
+        "not_before": format_instant(job.earliest_start_at),
+        "start_by": _instant(job.start_by_at),
+        "priority": job.priority,
+        "regions": list(job.regions),
+        "forbid_regions": list(job.forbid_regions),
+        "interruptible": job.interruptible is not None,
+        "options": [
+            {
+                "accelerators": f"{option.accelerator}:{option.gpus}",
+                "num_nodes": option.num_nodes,
+                "duration": format_duration(option.duration_s),
+                "power_w": option.power_w,
+                "power_estimated": option.is_power_estimated,
+            }
+            for option in job.options
+        ],
+        "placement": placement_view(record.placement),
+        "baseline": baseline_view(record.baseline),
+        "runs": [_run_view(run) for run in record.runs],
+        "started_at": _instant(record.started_at),
+        "ended_at": _instant(record.ended_at),
+        "missed_deadline": record.has_missed_deadline,
+        "version": record.version,
+        "updated_at": format_instant(record.updated_at),
+    }
+
+
+def placement_view(placement: Placement | None) -> Document | None:
+    """Where and when, and what it is expected to emit."""
+    if placement is None:
+        return None
+    return {
+        "cluster": placement.cluster_id,
+        "region": placement.region_id,
+        "zone": placement.zone_id,
+        "accelerator": placement.accelerator,
+        "gpus": placement.gpus,
+        "segments": [window_view(window) for window in placement.segments],
+        "start": format_instant(placement.window.start_at),
+        "end": format_instant(placement.window.end_at),
+        "energy_kwh": placement.energy_kwh,
+        "emissions_g": placement.planned_g,
+        "intensity": provenance_view(placement.provenance),
+    }
+
+
+def baseline_view(baseline: Baseline) -> Document:
+    """The frozen counterfactual."""
+    return {
+        "cluster": baseline.cluster_id,
+        "region": baseline.region_id,
+        "zone": baseline.zone_id,
+        "start": format_instant(baseline.window.start_at),
+        "end": format_instant(baseline.window.end_at),
+        "power_w": baseline.power_w,
+        "pue": baseline.pue,
+        "emissions_g": baseline.planned_g,
+    }
+
+
+def provenance_view(provenance: Provenance | None) -> Document | None:
+    """Source, kind and quality of an intensity."""
+    if provenance is None:
+        return None
+    return {
+        "source": provenance.source,
+        "signal": str(provenance.signal),
+        "scope": str(provenance.scope),
+        "quality": str(provenance.quality),
+        "issued_at": _instant(provenance.issued_at),
+        "fallback": provenance.is_fallback,
+    }
+
+
+def window_view(window: Window) -> Document:
+    """Start and end."""
+    return {"start": format_instant(window.start_at), "end": format_instant(window.end_at)}
+
+
+def explanation_view(job_id: str, found: Explanation) -> Document:
+    """Why there and then."""
+    return {
+        "schema": "gridtide/explanation/v1",
+        "job": job_id,
+        "chosen": placement_view(found.chosen),
+        "baseline": baseline_view(found.baseline),
+        "runner_up": placement_view(found.runner_up),
+        "run_now": placement_view(found.run_now),
+        "six_more_hours": placement_view(found.with_more_slack),
+        "reasons": list(found.reasons),
+    }
+
+
+def event_view(event: Event) -> Document:
+    """One event."""
+    return {
+        "seq": event.seq,
+        "at": format_instant(event.at),
+        "kind": event.kind,
+        "job": event.job_id,
+        "state": None if event.state is None else str(event.state),
+        "detail": event.detail,
+    }
+
+
+def forecast_view(matrix: ForecastMatrix, zone_id: str) -> Document:
+    """Intensity of a zone, slot by slot, with the source of each; null where nothing covers it."""
+    row = matrix.zone(zone_id)
+    layers = matrix.layers[row]
+    points = [
+        {
+            "time": format_instant(matrix.grid.at(slot * matrix.grid.slot_s)),
+            "g_per_kwh": None if layer < 0 else float(mg) / 1000,
+            "source": None if layer < 0 else int(layer),
+        }
+        for slot, (mg, layer) in enumerate(
+            zip(
+                matrix.mg_per_kwh[row].tolist(), np.asarray(matrix.layer[row]).tolist(), strict=True
+            )
+        )
+    ]
+    return {
+        "schema": "gridtide/forecast/v1",
+        "zone": zone_id,
+        "step": format_duration(matrix.grid.slot_s),
+        "sources": [provenance_view(layer) for layer in layers],
+        "points": points,
+    }
+
+
+def region_views(
+    places: Iterable[tuple[str, str, list[Document]]],
+    infos: Mapping[str, Iterable[SourceInfo]],
+    statuses: Iterable[SourceStatus],
+) -> Document:
+    """Every region with its zone, clusters and sources of intensity."""
+    listed = list(statuses)
+    return {
+        "schema": "gridtide/regions/v1",
+        "regions": [
+            {
+                "region": region_id,
+                "zone": zone_id,
+                "clusters": clusters,
+                "sources": [
+                    _source_view(info, [one for one in listed if one.zone_id == zone_id])
+                    for info in infos.get(zone_id, ())
+                ],
+            }
+            for region_id, zone_id, clusters in places
+        ],
+    }
+
+
+def _source_view(info: SourceInfo, statuses: list[SourceStatus]) -> Document:
+    status = next((one for one in statuses if one.source == info.name), None)
+    return {
+        "name": info.name,
+        "signal": str(info.signal),
+        "live": info.is_live,
+        "usable": status.is_usable if status else None,
+        "age_s": status.age_s if status else None,
+        "error": status.error if status else None,
+        "attribution": info.attribution,
+    }
+
+
+def _run_view(run: Run) -> Document:
+    return {
+        "attempt": run.attempt,
+        "segment": run.segment,
+        "cluster": run.cluster_id,
+        "cluster_ref": run.ref,
+        "spans": [window_view(span) for span in run.spans],
+        "exit_code": run.exit_code,
+        "ended": run.is_ended,
+    }
+
+
+def _instant(at: datetime | None) -> str | None:
+    return None if at is None else format_instant(at)
