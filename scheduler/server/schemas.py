@@ -62,28 +62,30 @@ class _Strict(BaseModel):
 class InterruptibleSpec(_Strict):
     """How the job may be paused."""
 
-    min_chunk: DurationS = Field(3600, description="shortest run between two pauses, such as 1h")
+    min_chunk: DurationS = Field(
+        default=3600, description="shortest run between two pauses, such as 1h"
+    )
     checkpoint_cost: ZeroOrDurationS = Field(
         600, description="run time that a resume costs, such as 10m"
     )
-    max_interruptions: int = Field(3, ge=0, le=1000, strict=True)
+    max_interruptions: int = Field(default=3, ge=0, le=1000, strict=True)
 
 
 class OptionSpec(_Strict):
     """One hardware choice."""
 
     accelerators: str = Field(description="name and count over all nodes, such as H100:8")
-    num_nodes: int = Field(1, ge=1, le=100_000, strict=True)
+    num_nodes: int = Field(default=1, ge=1, le=100_000, strict=True)
     duration: DurationS | None = None
-    power_w: float | None = Field(None, gt=0, lt=1e9, allow_inf_nan=False)
+    power_w: float | None = Field(default=None, gt=0, lt=1e9, allow_inf_nan=False)
 
 
 class ResourcesSpec(_Strict):
     """One hardware choice, or several under any_of."""
 
-    accelerators: str | None = Field(None, description="name and count, such as H100:8")
-    num_nodes: int = Field(1, ge=1, le=100_000, strict=True)
-    any_of: list[OptionSpec] | None = Field(None, min_length=1, max_length=32)
+    accelerators: str | None = Field(default=None, description="name and count, such as H100:8")
+    num_nodes: int = Field(default=1, ge=1, le=100_000, strict=True)
+    any_of: list[OptionSpec] | None = Field(default=None, min_length=1, max_length=32)
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
@@ -99,22 +101,24 @@ class JobSpec(_Strict):
     command: list[str] = Field(min_length=1, max_length=10_000, description="program and arguments")
     duration: DurationS = Field(description="expected run time on the first option, such as 4h")
     duration_p95: DurationS | None = None
-    deadline: Instant | None = Field(None, description="finish by: ISO 8601 with an offset")
+    deadline: Instant | None = Field(default=None, description="finish by: ISO 8601 with an offset")
     patience: ZeroOrDurationS | None = Field(
         None, description="deadline = now + duration + patience"
     )
     not_before: Instant | None = None
     start_by: Instant | None = None
     resources: ResourcesSpec = Field(default_factory=lambda: ResourcesSpec(accelerators="CPU:1"))
-    power_w: float | None = Field(None, gt=0, lt=1e9, allow_inf_nan=False)
+    power_w: float | None = Field(default=None, gt=0, lt=1e9, allow_inf_nan=False)
     interruptible: InterruptibleSpec | bool = False
     regions: list[str] = Field(default_factory=list, max_length=1000)
     forbid_regions: list[str] = Field(default_factory=list, max_length=1000)
-    priority: int = Field(0, ge=-1000, le=1000, strict=True)
-    project: str = Field("default", min_length=1, max_length=63, pattern=r"^[a-z0-9][a-z0-9-]*$")
-    max_retries: int = Field(0, ge=0, le=100, strict=True)
+    priority: int = Field(default=0, ge=-1000, le=1000, strict=True)
+    project: str = Field(
+        default="default", min_length=1, max_length=63, pattern=r"^[a-z0-9][a-z0-9-]*$"
+    )
+    max_retries: int = Field(default=0, ge=0, le=100, strict=True)
     env: dict[str, str] = Field(default_factory=dict, max_length=1000)
-    workdir: str | None = Field(None, min_length=1, max_length=4096)
+    workdir: str | None = Field(default=None, min_length=1, max_length=4096)
 
     @model_validator(mode="after")
     def _one_limit(self) -> Self:
@@ -127,7 +131,7 @@ class AmendSpec(_Strict):
     """What PATCH may change."""
 
     deadline: Instant | None = None
-    priority: int | None = Field(None, ge=-1000, le=1000, strict=True)
+    priority: int | None = Field(default=None, ge=-1000, le=1000, strict=True)
 
 
 def parse_job_spec(document: object) -> JobSpec:
