@@ -1,0 +1,57 @@
+# One Makefile for people and CI. `make demo` and `make test` need only Python >= 3.11.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NAME ?= all
+
+.PHONY: setup demo test test-quick test-external check fmt lint types imports cov bench build clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml requirements-dev.lock
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"Python >= 3.11 is needed; this is {v.major}.{v.minor}. Try: make PYTHON=python3.12") if v < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+demo: setup
+	$(BIN)/gridtide demo --output build/demo
+
+test: setup
+	$(BIN)/python -m pytest -m "not external" --cov --cov-report=term:skip-covered
+	$(BIN)/python -m coverage report --include="scheduler/core/*" --fail-under=100
+	@echo "skipped: tests marked external (they need Chromium); run them with: make test-external"
+
+test-quick: setup
+	$(BIN)/python -m pytest -m "not external and not slow" -q
+
+test-external: setup
+	tests/testbeds/chromium
+	$(BIN)/python -m pytest -m external
+
+check: lint types imports
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+
+types: setup
+	$(BIN)/mypy
+
+imports: setup
+	$(BIN)/lint-imports
+
+fmt: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup
+	$(BIN)/python -m tests.benchmarks $(NAME)
+
+build: setup
+	$(BIN)/python -m pip wheel --quiet --no-deps -w dist .
+
+clean:
+	rm -rf build dist $(VENV)

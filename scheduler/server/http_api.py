@@ -1,0 +1,450 @@
+"""The HTTP API: plain functions over the service; errors as problem+json."""
+
+import hashlib
+import json
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+import structlog
+from fastapi import Depends, FastAPI, Header, Query, Request
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from scheduler.core.errors import (
+    ConflictError,
+    GridtideError,
+    InfeasibleError,
+    InvalidInputError,
+    InvalidJobError,
+    NotFoundError,
+    StoreError,
+    UpstreamError,
+)
+from scheduler.core.job import Job, JobRecord, JobState, Placement
+from scheduler.core.names import suggest
+from scheduler.core.planner.plan import WindowSearch
+from scheduler.core.timegrid import SlotGrid, parse_instant
+from scheduler.core.units import parse_duration
+from scheduler.server import reports, schemas, views
+from scheduler.server.auth import is_authorised
+from scheduler.server.metrics import render_metrics
+from scheduler.server.report_pages import build_report
+from scheduler.server.settings import is_loopback
+from scheduler.server.wiring import Service, new_job_id
+from scheduler.service.job_queue import Submission
+
+_log = structlog.get_logger(__name__)
+_OPEN_PATHS: Final = frozenset({"/healthz"})
+_PROBLEM: Final = "application/problem+json"
+_STATUS: Final[tuple[tuple[type[GridtideError], int], ...]] = (
+    (InfeasibleError, 409),
+    (InvalidInputError, 422),
+    (NotFoundError, 404),
+    (ConflictError, 409),
+    (StoreError, 503),
+    (UpstreamError, 503),
+)
+
+
+def build_api(service: Service) -> ASGIApp:
+    """The ASGI application of a service."""
+    app = FastAPI(title="Gridtide", version="1", docs_url=None, redoc_url=None)
+    app.add_exception_handler(GridtideError, _on_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    _add_job_routes(app, service)
+    _add_verb_routes(app, service)
+    _add_read_routes(app, service)
+    _add_report_routes(app, service)
+    _add_probe_routes(app, service)
+    return Gate(app, service)
+
+
+async def _body(request: Request) -> object:
+    """The JSON body. Handlers stay plain functions; only reading the stream must be awaited."""
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type != "application/json":
+        raise InvalidInputError(
+            f"content-type: {content_type or 'none'!r} given; application/json is needed",
+            field="content-type",
+            value=content_type,
+            valid="application/json",
+        )
+    raw = await request.body()
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInputError(f"body: not valid JSON: {error}", field="body") from error
+
+
+Body = Annotated[Any, Depends(_body)]
+Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)]
+
+
+def _add_job_routes(app: FastAPI, service: Service) -> None:
+    queue, store = service.queue, service.store
+
+    @app.post("/v1/jobs", status_code=201)
+    def submit(document: Body, idempotency_key: Key = None) -> Response:
+        record = queue.submit([_submission(service, document, idempotency_key)])[0]
+        return JSONResponse(
+            views.job_view(record),
+            status_code=201,
+            headers={"Location": f"/v1/jobs/{record.job.job_id}"},
+        )
+
+    @app.post("/v1/jobs:batch", status_code=201)
+    def submit_batch(document: Body, idempotency_key: Key = None) -> Response:
+        listed = document.get("jobs") if isinstance(document, dict) else None
+        if not isinstance(listed, list) or not 1 <= len(listed) <= 10_000:
+            raise InvalidInputError(
+                "jobs: a list of 1 to 10000 jobs is needed", field="jobs", valid="a list"
+            )
+        submissions = [
+            _in_batch(service, one, idempotency_key, index) for index, one in enumerate(listed)
+        ]
+        records = queue.submit(submissions)
+        return JSONResponse(
+            {"schema": "gridtide/jobs/v1", "jobs": [views.job_view(record) for record in records]},
+            status_code=201,
+        )
+
+    @app.get("/v1/jobs")
+    def list_jobs(
+        state: Annotated[list[str] | None, Query()] = None,
+        project: str | None = None,
+        after: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> views.Document:
+        records, cursor = store.list_jobs(
+            states=_states(state), project=project, after=after, limit=limit
+        )
+        return {
+            "schema": "gridtide/jobs/v1",
+            "jobs": [views.job_view(record) for record in records],
+            "next": cursor,
+        }
+
+    @app.get("/v1/jobs/{job_id}")
+    def get_job(job_id: str) -> views.Document:
+        return views.job_view(store.get_job(job_id))
+
+    @app.patch("/v1/jobs/{job_id}")
+    def amend(job_id: str, document: Body) -> views.Document:
+        change = schemas.parse_amendment(document)
+        return views.job_view(
+            queue.amend(job_id, deadline_at=change.deadline, priority=change.priority)
+        )
+
+    @app.delete("/v1/jobs/{job_id}")
+    def cancel(job_id: str) -> views.Document:
+        return views.job_view(queue.cancel(job_id))
+
+
+def _add_verb_routes(app: FastAPI, service: Service) -> None:
+    queue = service.queue
+
+    @app.post("/v1/jobs/{job_id}/hold")
+    def hold(job_id: str) -> views.Document:
+        return views.job_view(queue.hold(job_id))
+
+    @app.post("/v1/jobs/{job_id}/release")
+    def release(job_id: str) -> views.Document:
+        return views.job_view(queue.release(job_id))
+
+    @app.post("/v1/jobs/{job_id}/run-now")
+    def run_now(job_id: str) -> views.Document:
+        return views.job_view(queue.run_now(job_id, lambda record: _place_now(service, record)))
+
+    @app.post("/v1/plan")
+    def plan(document: Body) -> views.Document:
+        job = _build_job(service, document)
+        admission, found = service.planning.dry_run(job, at=service.clock.now())
+        return {
+            "schema": "gridtide/dry-run/v1",
+            "placement": views.placement_view(admission.placement),
+            "baseline": views.baseline_view(admission.baseline),
+            "explanation": views.explanation_view(job.job_id, found),
+        }
+
+
+def _add_read_routes(app: FastAPI, service: Service) -> None:
+    store = service.store
+
+    @app.get("/v1/jobs/{job_id}/explain")
+    def explain(job_id: str) -> views.Document:
+        record = store.get_job(job_id)
+        found = service.planning.explain(record, store.active_jobs())
+        if found is None:
+            raise ConflictError(
+                f"job {job_id} is {record.state} and has no placement to explain: {record.reason}",
+                job_id=job_id,
+                state=record.state,
+            )
+        return views.explanation_view(job_id, found)
+
+    @app.get("/v1/jobs/{job_id}/events")
+    def events(job_id: str) -> views.Document:
+        store.get_job(job_id)
+        listed = store.events(job_id=job_id)
+        return {
+            "schema": "gridtide/events/v1",
+            "events": [views.event_view(event) for event in listed],
+        }
+
+    @app.get("/v1/regions")
+    def regions() -> views.Document:
+        return views.region_views(
+            _places(service), service.forecaster.infos, service.forecaster.statuses()
+        )
+
+    @app.get("/v1/forecasts/{zone_id}")
+    def forecast(zone_id: str, horizon: str = "48h") -> views.Document:
+        known = service.fleet.zone_ids
+        if zone_id not in known:
+            raise NotFoundError(
+                f"zone {zone_id!r} has no cluster here; {suggest(zone_id, known)}",
+                field="zone",
+                value=zone_id,
+            )
+        horizon_s = min(parse_duration(horizon, field="horizon"), service.settings.planning.horizon)
+        grid = SlotGrid.around(
+            service.clock.now(), slot_s=service.settings.planning.slot, horizon_s=horizon_s
+        )
+        return views.forecast_view(service.forecaster.matrix(grid), zone_id)
+
+
+def _add_report_routes(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/jobs/{job_id}/footprint")
+    def footprint(job_id: str) -> views.Document:
+        record = service.store.get_job(job_id)
+        found = [
+            entry
+            for entry in service.store.entries(from_at=record.job.submitted_at)
+            if entry.job_id == job_id
+        ]
+        if not found:
+            raise ConflictError(
+                f"job {job_id} is {record.state}; its footprint is accounted when it has ended",
+                job_id=job_id,
+                state=record.state,
+            )
+        return reports.ledger_document(found, refused=0)
+
+    @app.get("/v1/reports")
+    def report(
+        format: Annotated[str, Query(pattern="^(json|csv|html)$")] = "json",
+        from_: Annotated[str | None, Query(alias="from")] = None,
+        to: str | None = None,
+    ) -> Response:
+        from_at, to_at = _optional_instant(from_, "from"), _optional_instant(to, "to")
+        entries = service.store.entries(from_at=from_at, to_at=to_at)
+        if format == "csv":
+            return PlainTextResponse(reports.ledger_csv(entries), media_type="text/csv")
+        if format == "html":
+            return HTMLResponse(build_report(service, entries))
+        refused = len(service.store.events(kind="refused", limit=1_000_000))
+        return JSONResponse(reports.ledger_document(entries, refused=refused))
+
+
+def _add_probe_routes(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz")
+    def healthz() -> views.Document:
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    def readyz() -> Response:
+        checks = service.checks()
+        # A source that is down degrades plans; it does not make the service unready.
+        is_ready = all(check.is_ok for check in checks if not check.subject.startswith("intensity"))
+        document = {
+            "schema": "gridtide/doctor/v1",
+            "ready": is_ready,
+            "checks": [
+                {"subject": check.subject, "ok": check.is_ok, "detail": check.detail}
+                for check in checks
+            ],
+        }
+        return JSONResponse(document, status_code=200 if is_ready else 503)
+
+    @app.get("/metrics")
+    def metrics() -> Response:
+        return Response(
+            render_metrics(service.store, service.cycle), media_type=CONTENT_TYPE_LATEST
+        )
+
+    @app.get("/")
+    def home() -> Response:
+        return HTMLResponse(build_report(service, service.store.entries()))
+
+
+class Gate:
+    """What every request passes first: host name, token, and the size of its body."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        server = service.settings.server
+        self._app = app
+        self._hashes = tuple(server.token_hashes)
+        self._max_body = server.max_body_bytes
+        self._hosts = frozenset(server.allowed_hosts)
+        self._is_local = is_loopback(server.host)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuses, or hands on with a bounded body."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        refusal = self._refusal(scope["path"], headers)
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
+        await self._app(scope, self._bounded(receive), send)
+
+    def _refusal(self, path: str, headers: dict[str, str]) -> Response | None:
+        host = headers.get("host", "").rsplit(":", 1)[0].strip("[]")
+        # A page in the user's browser may resolve its own name to loopback: only our names count.
+        if self._is_local and not is_loopback(host) and host not in self._hosts:
+            return _problem(
+                421,
+                "wrong_host",
+                f"host: {host!r} is not a name of this service; use 127.0.0.1 or add it to server.allowed_hosts",
+            )
+        if path not in _OPEN_PATHS and not is_authorised(
+            headers.get("authorization"), self._hashes
+        ):
+            return _problem(
+                401, "unauthorised", "authorization: a bearer token of this service is needed"
+            )
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > self._max_body:
+            return self._too_large()
+        return None
+
+    def _bounded(self, receive: Receive) -> Receive:
+        seen = 0
+
+        async def bounded() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._max_body:
+                raise HTTPException(413, f"body: larger than {self._max_body} bytes")
+            return message
+
+        return bounded
+
+    def _too_large(self) -> Response:
+        return _problem(413, "too_large", f"body: larger than {self._max_body} bytes")
+
+
+def _submission(service: Service, document: object, key: str | None) -> Submission:
+    digest = None
+    if key is not None:
+        canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256(canonical.encode()).hexdigest()
+    return Submission(job=_build_job(service, document), idempotency_key=key, request_digest=digest)
+
+
+def _in_batch(service: Service, document: object, key: str | None, index: int) -> Submission:
+    try:
+        return _submission(service, document, None if key is None else f"{key}/{index}")
+    except InvalidInputError as error:
+        fields = {**error.fields, "index": index}
+        raise InvalidJobError(f"jobs.{index}: {error.message}", **fields) from error
+
+
+def _build_job(service: Service, document: object) -> Job:
+    spec = schemas.parse_job_spec(document)
+    return schemas.build_job(
+        spec,
+        job_id=new_job_id(spec.name),
+        now=service.clock.now(),
+        hardware=service.hardware,
+        region_ids=service.fleet.region_ids,
+    )
+
+
+def _place_now(service: Service, record: JobRecord) -> Placement:
+    others = [one for one in service.store.active_jobs() if one.job.job_id != record.job.job_id]
+    placement = WindowSearch(service.planning.snapshot(others)).earliest(
+        service.planning.request(record), ignores_deadline=True
+    )
+    if placement is None:
+        raise ConflictError(
+            f"job {record.job.job_id}: nothing in the horizon has room for it",
+            job_id=record.job.job_id,
+        )
+    return placement
+
+
+def _states(names: list[str] | None) -> frozenset[JobState] | None:
+    if not names:
+        return None
+    for name in names:
+        if name not in list(JobState):
+            raise InvalidInputError(
+                f"state: {name!r} is not a state; {suggest(name, list(JobState))}",
+                field="state",
+                value=name,
+                valid=", ".join(JobState),
+            )
+    return frozenset(JobState(name) for name in names)
+
+
+def _places(service: Service) -> list[tuple[str, str, list[views.Document]]]:
+    fleet = service.fleet
+    zones = {cluster.region_id: cluster.zone_id for cluster in fleet}
+    return [
+        (
+            region_id,
+            zones[region_id],
+            [
+                {
+                    "cluster": cluster.cluster_id,
+                    "pue": cluster.pue,
+                    "capacity": dict(cluster.capacity),
+                    "free": dict(service.clusters[cluster.cluster_id].free_devices()),
+                }
+                for cluster in fleet
+                if cluster.region_id == region_id
+            ],
+        )
+        for region_id in fleet.region_ids
+    ]
+
+
+def _optional_instant(text: str | None, field: str) -> datetime | None:
+    return None if text is None else parse_instant(text, field=field)
+
+
+def _on_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, GridtideError)
+    status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
+    headers = {"Retry-After": "2"} if status == 503 else {}
+    return _problem(status, error.code, error.message, headers=headers, **error.fields)
+
+
+def _on_http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(
+        error.status_code, "http_error"
+    )
+    return _problem(error.status_code, code, str(error.detail))
+
+
+def _problem(
+    status: int, code: str, detail: str, *, headers: dict[str, str] | None = None, **fields: object
+) -> Response:
+    document = {
+        "type": "about:blank",
+        "title": code.replace("_", " "),
+        "status": status,
+        "code": code,
+        "detail": detail,
+        **{key: value for key, value in fields.items() if key not in ("status", "code", "detail")},
+    }
+    return JSONResponse(document, status_code=status, media_type=_PROBLEM, headers=headers)

@@ -1,0 +1,227 @@
+"""Settings: one YAML file, overridable by GRIDTIDE_* variables, every key checked."""
+
+import ipaddress
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from scheduler.core.errors import InvalidConfigError
+from scheduler.core.forecast import Scope, SignalKind
+from scheduler.server.schemas import DurationS, Instant, describe_errors
+
+CONFIG_NAME: Final = "gridtide.yaml"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ServerSettings(_Strict):
+    """Where the service listens, and who may talk to it."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8410, ge=0, le=65535)
+    token_hashes: list[str] = Field(default_factory=list)
+    allowed_hosts: list[str] = Field(default_factory=list)
+    max_body_bytes: int = Field(default=1_048_576, ge=1024, le=1 << 30)
+
+    @field_validator("token_hashes")
+    @classmethod
+    def _hashed(cls, hashes: list[str]) -> list[str]:
+        for one in hashes:
+            digest = one.removeprefix("sha256:")
+            if digest == one or len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+                raise ValueError(
+                    "each must be 'sha256:' and 64 hex digits, as `gridtide token new` prints it; never the token itself"
+                )
+        return hashes
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        if not is_loopback(self.host) and not self.token_hashes:
+            raise ValueError(
+                f"host {self.host!r} is reachable from outside; configure server.token_hashes "
+                "(see `gridtide token new`) or listen on 127.0.0.1"
+            )
+        return self
+
+
+class StoreSettings(_Strict):
+    """What remembers the jobs."""
+
+    path: Path = Path("gridtide-data/gridtide.db")
+
+
+class PlanningSettings(_Strict):
+    """Slots and horizon of plans, and how often the service looks after its jobs."""
+
+    slot: DurationS = 900
+    horizon: DurationS = 7 * 86_400
+    tick_every: DurationS | float = Field(default=2.0, description="seconds between two ticks")
+
+    @field_validator("slot")
+    @classmethod
+    def _divides_a_day(cls, slot_s: int) -> int:
+        if 86_400 % slot_s:
+            raise ValueError("must divide a day: 1m, 5m, 15m, 30m or 1h")
+        return slot_s
+
+    @field_validator("tick_every")
+    @classmethod
+    def _is_positive(cls, seconds: float) -> float:
+        if not 0.05 <= seconds <= 3600:
+            raise ValueError("must be from 0.05 s to 1 h")
+        return seconds
+
+
+class SourceSettings(_Strict):
+    """One source of intensity in a zone's chain."""
+
+    kind: Literal["typical_week", "trace", "national_grid_gb"]
+    path: Path | None = None
+    url: str | None = None
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> Self:
+        if (self.kind == "trace") != (self.path is not None):
+            raise ValueError("a trace needs a path, and only a trace takes one")
+        if self.url is not None and self.kind != "national_grid_gb":
+            raise ValueError(f"{self.kind} takes no url")
+        return self
+
+
+class IntensitySettings(_Strict):
+    """Which kilowatt-hours are compared, and where their intensity comes from."""
+
+    signal: SignalKind = SignalKind.AVERAGE
+    scope: Scope = Scope.LIFECYCLE
+    max_age: DurationS = 6 * 3600
+    sources: list[SourceSettings] = Field(
+        default_factory=lambda: [SourceSettings(kind="typical_week")], min_length=1
+    )
+    zones: dict[str, list[SourceSettings]] = Field(default_factory=dict)
+
+
+class ClusterSettings(_Strict):
+    """One cluster."""
+
+    id: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+    kind: Literal["local"] = "local"
+    region: str = Field(min_length=1, max_length=63)
+    zone: str = Field(min_length=1, max_length=63)
+    pue: float = Field(default=1.2, ge=1, le=5, allow_inf_nan=False)
+    capacity: dict[str, int] = Field(min_length=1)
+    root: Path | None = None
+    pause: Literal["checkpoint", "freeze"] = "checkpoint"
+    pass_env: list[str] | None = None
+
+    @field_validator("capacity")
+    @classmethod
+    def _counts(cls, capacity: dict[str, int]) -> dict[str, int]:
+        for name, count in capacity.items():
+            if count < 0:
+                raise ValueError(f"{name}: {count} is negative; it must be 0 or more")
+        return capacity
+
+
+class ClockSettings(_Strict):
+    """A clock that runs fast, for demos: real time when absent."""
+
+    origin_at: Instant
+    anchor_wall_s: float
+    speed: float = Field(gt=0, le=100_000, allow_inf_nan=False)
+
+
+class Settings(BaseSettings):
+    """Everything that can be configured."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid", env_prefix="GRIDTIDE_", env_nested_delimiter="__"
+    )
+
+    server: ServerSettings = Field(default_factory=ServerSettings)
+    store: StoreSettings = Field(default_factory=StoreSettings)
+    planning: PlanningSettings = Field(default_factory=PlanningSettings)
+    intensity: IntensitySettings = Field(default_factory=IntensitySettings)
+    clusters: list[ClusterSettings] = Field(min_length=1)
+    clock: ClockSettings | None = None
+
+    @classmethod
+    def settings_customise_sources(  # noqa: PLR0917 - the signature is pydantic-settings' own
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Variables win over the file; there is no .env file and no secrets folder."""
+        return env_settings, init_settings
+
+
+def load_settings(path: Path | None) -> Settings:
+    """The settings of a YAML file (`gridtide.yaml` here, where none is given).
+
+    Raises:
+        InvalidConfigError: no file, malformed YAML, an unknown key (with the nearest valid name), or
+            a value that cannot be; the message names file, key, value and the valid form.
+    """
+    file = path or Path(CONFIG_NAME)
+    try:
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InvalidConfigError(
+            f"{file}: no such file; copy configs/gridtide.example.yaml there, or name another with --config",
+            field="config",
+            value=str(file),
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidConfigError(f"{file}: cannot be read: {error}", field="config") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "malformed"
+        raise InvalidConfigError(
+            f"{file}{where}: not valid YAML: {problem}", field="config"
+        ) from error
+    if not isinstance(document, dict):
+        raise InvalidConfigError(
+            f"{file}: a mapping with clusters, intensity, ... is needed", field="config"
+        )
+    try:
+        settings = Settings(**document)
+    except ValidationError as error:
+        lines = "; ".join(describe_errors(error, Settings)[:8])
+        raise InvalidConfigError(f"{file}: {lines}", field="config") from error
+    return _anchored(settings, file.resolve().parent)
+
+
+def _anchored(settings: Settings, folder: Path) -> Settings:
+    """The settings with relative paths taken from the folder of the file, not from the caller's."""
+    settings.store.path = folder / settings.store.path
+    for cluster in settings.clusters:
+        root = cluster.root or settings.store.path.parent / cluster.id
+        cluster.root = folder / root
+    chains = [settings.intensity.sources, *settings.intensity.zones.values()]
+    for source in (one for chain in chains for one in chain):
+        if source.path is not None:
+            source.path = folder / source.path
+    return settings
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a service that listens there."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def settings_reference() -> dict[str, Any]:
+    """JSON Schema of the settings file."""
+    return Settings.model_json_schema()

@@ -1,0 +1,307 @@
+"""Puts the parts together: settings in, running service out. The only place that knows all adapters."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from adapters.cluster.local import LocalCluster
+from adapters.grid.national_grid_gb import NationalGridGB
+from adapters.grid.trace import TraceSource
+from adapters.grid.typical_week import TypicalWeek
+from adapters.hardware_tables import load_hardware
+from adapters.http_client import HttpClient
+from adapters.store.sqlite import SqliteStore
+
+from adapters.clocks import FastClock, SystemClock
+from scheduler.core.errors import GridtideError, InvalidConfigError
+from scheduler.core.fleet import Cluster, Fleet
+from scheduler.core.hardware import HardwareTable
+from scheduler.core.names import suggest
+from scheduler.ports import Check, Clock, ClusterAdapter, JobStore
+from scheduler.server.logs import configure_logs
+from scheduler.server.settings import ClusterSettings, Settings, SourceSettings, load_settings
+from scheduler.service.accountant import Accountant
+from scheduler.service.cycle import Cycle, Stages
+from scheduler.service.dispatcher import Dispatcher
+from scheduler.service.forecaster import Forecaster, Source
+from scheduler.service.job_queue import JobQueue
+from scheduler.service.lifecycle import Lifecycle
+from scheduler.service.planning import Planning, PlanningPolicy
+from scheduler.service.watcher import Watcher
+
+GB_URL: Final = "https://api.carbonintensity.org.uk"
+_ID_ALPHABET: Final = "abcdefghjkmnpqrstuvwxyz23456789"  # no look-alikes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """Everything that runs, for the HTTP API, the CLI and tests."""
+
+    settings: Settings
+    clock: Clock
+    hardware: HardwareTable
+    fleet: Fleet
+    store: JobStore
+    forecaster: Forecaster
+    planning: Planning
+    queue: JobQueue
+    cycle: Cycle
+    lifecycle: Lifecycle
+    clusters: Mapping[str, ClusterAdapter]
+
+    def checks(self) -> list[Check]:
+        """What `doctor` and `/readyz` report."""
+        return [
+            Check(
+                subject="store",
+                is_ok=True,
+                detail=f"acknowledged writes survive the loss of the {self.store.durability}",
+            ),
+            *self._cycle_checks(),
+            *source_checks(self.forecaster),
+            *(check for adapter in self.clusters.values() for check in adapter.checks()),
+        ]
+
+    def _cycle_checks(self) -> list[Check]:
+        report = self.cycle.report
+        detail = f"{report.ticks} ticks, {report.failures} failed stages"
+        if report.last_error:
+            detail += f"; last: {report.last_error}"
+        return [Check(subject="cycle", is_ok=report.ticks > 0, detail=detail)]
+
+    def close(self) -> None:
+        """Stops the timers and the store. Jobs go on."""
+        self.cycle.stop()
+        self.store.close()
+
+
+def build_service(settings: Settings) -> Service:
+    """The service of these settings, not started yet.
+
+    Raises:
+        InvalidConfigError: settings that do not fit together.
+        StoreError: the store cannot be used.
+    """
+    clock = build_clock(settings)
+    hardware = load_hardware()
+    fleet = build_fleet(settings, hardware)
+    forecaster = build_forecaster(settings, fleet, clock)
+    clusters = {one.id: _build_cluster(one, fleet, clock) for one in settings.clusters}
+    store = SqliteStore(settings.store.path)
+    lifecycle = Lifecycle(store=store, clock=clock, fleet=fleet, read_intensity=forecaster.read)
+    planning = Planning(
+        fleet=fleet,
+        forecaster=forecaster,
+        lifecycle=lifecycle,
+        clock=clock,
+        policy=PlanningPolicy(slot_s=settings.planning.slot, horizon_s=settings.planning.horizon),
+    )
+    dispatcher = Dispatcher(clusters=clusters, lifecycle=lifecycle, clock=clock)
+    cycle = Cycle(
+        store=store,
+        stages=Stages(
+            watcher=Watcher(
+                clusters=clusters, dispatcher=dispatcher, lifecycle=lifecycle, clock=clock
+            ),
+            planning=planning,
+            dispatcher=dispatcher,
+            accountant=Accountant(
+                store=store, lifecycle=lifecycle, forecaster=forecaster, clock=clock
+            ),
+        ),
+        forecaster=forecaster,
+        clock=clock,
+        tick_every_s=settings.planning.tick_every,
+        horizon=timedelta(seconds=settings.planning.horizon),
+    )
+    queue = JobQueue(
+        store=store, planning=planning, lifecycle=lifecycle, clock=clock, wake=cycle.wake
+    )
+    return Service(
+        settings=settings,
+        clock=clock,
+        hardware=hardware,
+        fleet=fleet,
+        store=store,
+        forecaster=forecaster,
+        planning=planning,
+        queue=queue,
+        cycle=cycle,
+        lifecycle=lifecycle,
+        clusters=clusters,
+    )
+
+
+def build_clock(settings: Settings) -> Clock:
+    """Real time, or the fast clock that the settings ask for."""
+    fast = settings.clock
+    if fast is None:
+        return SystemClock()
+    return FastClock(origin_at=fast.origin_at, anchor_wall_s=fast.anchor_wall_s, speed=fast.speed)
+
+
+def build_fleet(settings: Settings, hardware: HardwareTable) -> Fleet:
+    """The fleet of the settings, with canonical accelerator names."""
+    return Fleet(
+        tuple(
+            Cluster(
+                cluster_id=one.id,
+                region_id=one.region,
+                zone_id=one.zone,
+                pue=one.pue,
+                capacity=tuple(
+                    (hardware.get(name, field=f"clusters.{one.id}.capacity").name, count)
+                    for name, count in one.capacity.items()
+                ),
+            )
+            for one in settings.clusters
+        )
+    )
+
+
+def build_forecaster(settings: Settings, fleet: Fleet, clock: Clock) -> Forecaster:
+    """The chains of sources of every zone of the fleet.
+
+    Raises:
+        InvalidConfigError: no configured source serves a zone in the configured scope.
+    """
+    chains = {
+        zone_id: _build_chain(
+            zone_id, settings, settings.intensity.zones.get(zone_id, settings.intensity.sources)
+        )
+        for zone_id in fleet.zone_ids
+    }
+    return Forecaster(
+        chains=chains,
+        scope=settings.intensity.scope,
+        clock=clock,
+        max_age=timedelta(seconds=settings.intensity.max_age),
+    )
+
+
+def source_checks(forecaster: Forecaster) -> list[Check]:
+    """One check a zone and source."""
+    checks = []
+    for status in forecaster.statuses():
+        if not status.is_live:
+            detail = "always there"
+        elif status.age_s is None:
+            detail = status.error or "not fetched yet"
+        else:
+            detail = f"{status.age_s:.0f} s old" + (f"; {status.error}" if status.error else "")
+        checks.append(
+            Check(
+                subject=f"intensity {status.zone_id} {status.source}",
+                is_ok=status.is_usable,
+                detail=detail,
+            )
+        )
+    return checks
+
+
+def new_job_id(name: str) -> str:
+    """A new id that begins with the job's name, so that people recognise it."""
+    return f"{name[:40].rstrip('-')}-{''.join(secrets.choice(_ID_ALPHABET) for _ in range(8))}"
+
+
+def serve(config_path: Path | None = None) -> None:
+    """Runs the service until SIGTERM or SIGINT. Running jobs go on without it."""
+    import uvicorn  # noqa: PLC0415 - only serving needs it
+
+    from scheduler.server.http_api import build_api  # noqa: PLC0415 - likewise
+
+    settings = load_settings(config_path)
+    configure_logs()
+    service = build_service(settings)
+    service.cycle.start()
+    try:
+        uvicorn.run(
+            build_api(service),
+            host=settings.server.host,
+            port=settings.server.port,
+            log_level="warning",
+            access_log=False,
+        )
+    finally:
+        service.close()
+
+
+def doctor(config_path: Path | None = None) -> list[Check]:
+    """Checks a configuration without starting the service: each source and cluster is asked once."""
+    try:
+        settings = load_settings(config_path)
+        hardware = load_hardware()
+        fleet = build_fleet(settings, hardware)
+        clock = build_clock(settings)
+        forecaster = build_forecaster(settings, fleet, clock)
+        now = clock.now()
+        forecaster.refresh(
+            since=now - timedelta(hours=1), horizon=timedelta(seconds=settings.planning.horizon)
+        )
+        clusters = [_build_cluster(one, fleet, clock) for one in settings.clusters]
+    except GridtideError as error:
+        return [Check(subject="configuration", is_ok=False, detail=error.message)]
+    return [
+        Check(subject="configuration", is_ok=True, detail="valid"),
+        *source_checks(forecaster),
+        *(check for adapter in clusters for check in adapter.checks()),
+    ]
+
+
+def _build_chain(
+    zone_id: str, settings: Settings, listed: Sequence[SourceSettings]
+) -> list[Source]:
+    built = [_build_source(one, settings) for one in listed]
+    scope, signal = settings.intensity.scope, settings.intensity.signal
+    chain = [
+        source
+        for source in built
+        if source.info.signal is signal and scope in source.info.scopes.get(zone_id, frozenset())
+    ]
+    if chain:
+        return chain
+    known = {zone for source in built for zone in source.info.zone_ids}
+    offered = {str(one) for source in built for one in source.info.scopes.get(zone_id, ())}
+    hint = (
+        f"they offer it in scope {', '.join(sorted(offered))}; set intensity.scope"
+        if offered
+        else suggest(zone_id, known)
+    )
+    raise InvalidConfigError(
+        f"intensity: no configured source serves zone {zone_id!r} as {signal}/{scope}; {hint}",
+        field="intensity",
+        value=zone_id,
+        valid=hint,
+    )
+
+
+def _build_source(one: SourceSettings, settings: Settings) -> Source:
+    match one.kind:
+        case "typical_week":
+            return TypicalWeek()
+        case "trace":
+            assert one.path is not None
+            return TraceSource(
+                one.path,
+                name=f"trace:{one.path.name}",
+                signal=settings.intensity.signal,
+                scope=settings.intensity.scope,
+            )
+        case "national_grid_gb":
+            return NationalGridGB(HttpClient(one.url or GB_URL))
+
+
+def _build_cluster(one: ClusterSettings, fleet: Fleet, clock: Clock) -> ClusterAdapter:
+    assert one.root is not None
+    extra = {} if one.pass_env is None else {"pass_env": tuple(one.pass_env)}
+    return LocalCluster(
+        one.id,
+        root=one.root,
+        devices=dict(fleet.get(one.id).capacity),
+        clock=clock,
+        pause_mode=one.pause,
+        **extra,
+    )
