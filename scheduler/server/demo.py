@@ -237,7 +237,7 @@ def _submit(
     script = str(files("configs").joinpath("demo/train.py"))
     stated = round((job.hours + OVERHEAD_HOURS) * SECONDS_PER_HOUR)
     seconds = job.hours * SECONDS_PER_HOUR / SPEED
-    now = parse_instant(client.clock()["now"])
+    now = parse_instant(client.health()["now"])
 
     deadline = now + timedelta(seconds=stated + job.patience_hours * SECONDS_PER_HOUR)
     spec: dict[str, Any] = {
@@ -263,27 +263,23 @@ class _Pause:
     """The user's hand in the demo: holds one running job, and releases it three hours later."""
 
     def __init__(self) -> None:
+        self._seen_running_at: float | None = None
         self._held_at: float | None = None
         self._is_done = False
 
     def step(self, client: GridtideClient, jobs: list[dict[str, Any]], hours: float) -> None:
+        """Does what is due at this hour of the demo."""
         job = next((one for one in jobs if one["name"] == PAUSED), None)
         if job is None or self._is_done:
             return
-        if self._held_at is None and job["state"] == "running" and _ran_hours(job, jobs) >= 2:
-            client.hold(job["id"])
-            self._held_at = hours
-        elif self._held_at is not None and job["state"] == "held" and hours - self._held_at >= 3:
+        if job["state"] == "running":
+            self._seen_running_at = self._seen_running_at or hours
+            if self._held_at is None and hours - self._seen_running_at >= 2:
+                client.hold(job["id"])
+                self._held_at = hours
+        elif job["state"] == "held" and self._held_at is not None and hours - self._held_at >= 3:
             client.release(job["id"])
             self._is_done = True
-        elif job["state"] in ENDED_STATES:
-            self._is_done = True
-
-
-def _ran_hours(job: dict[str, Any], jobs: list[dict[str, Any]]) -> float:
-    now = max(parse_instant(one["updated_at"]) for one in jobs)
-    began = parse_instant(job["updated_at"])
-    return max(0.0, (now - began).total_seconds() / SECONDS_PER_HOUR) or 2.0
 
 
 @contextmanager

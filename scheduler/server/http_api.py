@@ -25,7 +25,7 @@ from scheduler.core.errors import (
 from scheduler.core.job import Job, JobRecord, JobState, Placement
 from scheduler.core.names import suggest
 from scheduler.core.planner.plan import WindowSearch
-from scheduler.core.timegrid import SlotGrid, parse_instant
+from scheduler.core.timegrid import SlotGrid, format_instant, parse_instant
 from scheduler.core.units import parse_duration
 from scheduler.server import reports, schemas, views
 from scheduler.server.auth import is_authorised
@@ -251,7 +251,7 @@ def _add_report_routes(app: FastAPI, service: Service) -> None:
 def _add_probe_routes(app: FastAPI, service: Service) -> None:
     @app.get("/healthz")
     def healthz() -> views.Document:
-        return {"status": "ok"}
+        return {"status": "ok", "now": format_instant(service.clock.now())}
 
     @app.get("/readyz")
     def readyz() -> Response:

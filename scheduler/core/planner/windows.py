@@ -120,7 +120,7 @@ def best_starts(
     """
     start_s = np.zeros(len(duration_s), dtype=np.int64)
     cost = np.full(len(duration_s), NO_COST, dtype=np.int64)
-    order = np.argsort(duration_s, kind="stable")
+    order = np.argsort(_compact(duration_s, profile.slot_s), kind="stable")
     ordered = duration_s[order]
     bounds = np.flatnonzero(np.diff(ordered)) + 1
     for group in np.split(order, bounds):
@@ -129,6 +129,14 @@ def best_starts(
                 profile, int(duration_s[group[0]]), earliest_s[group], latest_s[group]
             )
     return start_s, cost
+
+
+def _compact(duration_s: IntArray, slot_s: int) -> NDArray[np.unsignedinteger]:
+    """The same order in as few bits as will do: numpy sorts 16-bit keys by radix, several times faster."""
+    whole, rest_s = np.divmod(duration_s, slot_s)
+    keys = duration_s if rest_s.any() else whole
+    is_small = len(keys) > 0 and keys.min() >= 0 and keys.max() < 1 << 16
+    return keys.astype(np.uint16 if is_small else np.uint64)
 
 
 def _best_of_duration(
@@ -164,9 +172,13 @@ def _best_of_duration(
 
 def _range_argmin(costs: IntArray, low: IntArray, high: IntArray) -> tuple[IntArray, IntArray]:
     """First position of the minimum of `costs[low..high]`, both ends included, and that minimum."""
+    is_asked = low <= high
+    if len(low) >= _TABLE_PAYS_FROM and is_asked.all():
+        position = _table_argmin(costs, low, high)
+        return position, costs[position]
     position = np.zeros(len(low), dtype=np.int64)
     minimum = np.full(len(low), NO_COST, dtype=np.int64)
-    asked = np.flatnonzero(low <= high)
+    asked = np.flatnonzero(is_asked)
     if len(asked) < _TABLE_PAYS_FROM:
         for query in asked:
             position[query] = low[query] + np.argmin(costs[low[query] : high[query] + 1])

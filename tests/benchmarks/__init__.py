@@ -1,0 +1,1 @@
+"""Benchmarks: ratios whose terms are measured in the same run, written to build/bench."""
