@@ -37,12 +37,17 @@ def run() -> None:
         {
             "gridtide": lambda: cpu_s(lambda: _gridtide(mg, seconds)) / N_JOBS,
             "floor": lambda: cpu_s(lambda: _numpy_floor(mg, jobs)) / N_JOBS,
-            "loop": lambda: cpu_s(
-                lambda: [_loop_one(mg, *job) for job in zip(*(a[:N_LOOP] for a in jobs), strict=True)]
-            )
-            / N_LOOP,
-            "pandas": lambda: cpu_s(lambda: [_pandas_one(pandas_series, *job) for job in sample])
-            / N_PANDAS,
+            "loop": lambda: (
+                cpu_s(
+                    lambda: [
+                        _loop_one(mg, *job) for job in zip(*(a[:N_LOOP] for a in jobs), strict=True)
+                    ]
+                )
+                / N_LOOP
+            ),
+            "pandas": lambda: (
+                cpu_s(lambda: [_pandas_one(pandas_series, *job) for job in sample]) / N_PANDAS
+            ),
         },
     )
     write(

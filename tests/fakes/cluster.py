@@ -1,0 +1,118 @@
+"""A cluster in memory, driven by a manual clock; it can be full, silent, or lose its reply."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from scheduler.core.errors import (
+    ClusterFullError,
+    ClusterUnavailableError,
+    DispatchRejectedError,
+    DispatchUncertainError,
+)
+from scheduler.core.timegrid import Window
+from scheduler.ports import Capability, Check, Dispatch, RunState, RunStatus
+from tests.fakes.clock import ManualClock
+
+
+@dataclass
+class FakeRun:
+    dispatch: Dispatch
+    started_at: datetime
+    length: timedelta
+    ended_at: datetime | None = None
+    exit_code: int | None = None
+
+
+@dataclass
+class FakeCluster:
+    """Runs last `run_hours[job name]` hours, else `default_hours`."""
+
+    cluster_id: str
+    clock: ManualClock
+    devices: dict[str, int]
+    default_hours: float = 4
+    run_hours: dict[str, float] = field(default_factory=dict)
+    exit_codes: dict[str, list[int]] = field(default_factory=dict)
+    runs: dict[str, FakeRun] = field(default_factory=dict)
+    fault: str | None = None
+    submissions: list[str] = field(default_factory=list)
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        return frozenset({Capability.CHECKPOINT})
+
+    def submit(self, dispatch: Dispatch) -> str:
+        self.submissions.append(dispatch.name)
+        if self.fault == "unavailable":
+            raise ClusterUnavailableError("cluster does not answer")
+        if self.fault == "rejected":
+            raise DispatchRejectedError("no such partition")
+        if dispatch.name not in self.runs:
+            if self.free_devices()[dispatch.accelerator] < dispatch.gpus or self.fault == "full":
+                raise ClusterFullError("no room")
+            if self.fault != "lost-before":
+                self._begin(dispatch)
+        if self.fault in ("lost-before", "lost-after"):
+            raise DispatchUncertainError("reply lost")
+        return f"ref-{dispatch.name}"
+
+    def _begin(self, dispatch: Dispatch) -> None:
+        key = dispatch.job_id.rsplit("-", 1)[0]
+        hours = self.run_hours.get(key, self.default_hours)
+        self.runs[dispatch.name] = FakeRun(dispatch, self.clock.now(), timedelta(hours=hours))
+
+    def poll(self, names: Sequence[str]) -> Mapping[str, RunStatus]:
+        if self.fault == "silent":
+            raise ClusterUnavailableError("cluster does not answer")
+        self._end_due()
+        return {name: self._status(name) for name in names if name in self.runs}
+
+    def _end_due(self) -> None:
+        for run in self.runs.values():
+            due = run.started_at + run.length
+            if run.ended_at is None and due <= self.clock.now():
+                key = run.dispatch.job_id.rsplit("-", 1)[0]
+                codes = self.exit_codes.get(key, [])
+                run.ended_at, run.exit_code = due, codes.pop(0) if codes else 0
+
+    def _status(self, name: str) -> RunStatus:
+        run = self.runs[name]
+        if run.ended_at is None:
+            return RunStatus(
+                name=name, ref=f"ref-{name}", state=RunState.RUNNING, since=run.started_at
+            )
+        if run.exit_code is None:
+            return RunStatus(name=name, ref=f"ref-{name}", state=RunState.LOST)
+        return RunStatus(
+            name=name,
+            ref=f"ref-{name}",
+            state=RunState.ENDED,
+            spans=(Window(run.started_at, run.ended_at),),
+            exit_code=run.exit_code,
+        )
+
+    def pause(self, name: str, *, grace_s: float) -> None:
+        self._stop(name, 75)
+
+    def cancel(self, name: str, *, grace_s: float) -> None:
+        self._stop(name, -15)
+
+    def _stop(self, name: str, code: int) -> None:
+        run = self.runs.get(name)
+        if run is not None and run.ended_at is None:
+            run.ended_at, run.exit_code = self.clock.now(), code
+
+    def resume(self, name: str) -> None:
+        raise AssertionError("this cluster freezes nothing")
+
+    def free_devices(self) -> Mapping[str, int]:
+        self._end_due()
+        used = dict.fromkeys(self.devices, 0)
+        for run in self.runs.values():
+            if run.ended_at is None:
+                used[run.dispatch.accelerator] += run.dispatch.gpus
+        return {name: count - used[name] for name, count in self.devices.items()}
+
+    def checks(self) -> list[Check]:
+        return [Check(subject=self.cluster_id, is_ok=True, detail="fake")]
