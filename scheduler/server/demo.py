@@ -31,7 +31,7 @@ from scheduler.core.timegrid import parse_instant
 
 SPEED: Final = 2400.0
 """Seconds of the demo's time in one real second: an hour takes 1.5 s."""
-ORIGIN: Final = "2021-05-19T05:00:00Z"
+ORIGIN: Final = "2021-04-09T05:00:00Z"
 LIMIT_S: Final = 170.0
 OVERHEAD_HOURS: Final = 0.6
 """What starting a process costs on the fast clock; part of each stated duration."""
@@ -76,7 +76,7 @@ def main(output: Path) -> int:
     _clear(folder)
     config, url = _write_settings(folder)
     console.print(
-        f"Two clusters, DE and Texas, hourly intensity of May 2021 replayed at {SPEED:.0f}x: one hour takes "
+        f"Two clusters, DE and Texas, hourly intensity of April 2021 replayed at {SPEED:.0f}x: one hour takes "
         f"{SECONDS_PER_HOUR / SPEED} s.\nThe jobs are real processes on this machine; each stands in for a "
         "job on A100s and is accounted as one."
     )

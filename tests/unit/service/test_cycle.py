@@ -149,7 +149,7 @@ def test_cancelling_a_waiting_job_is_immediate_and_repeatable(make: Make) -> Non
 @pytest.mark.parametrize("fault", ["lost-before", "lost-after"])
 def test_lost_reply_leads_to_exactly_one_run(make: Make, fault: str) -> None:
     world = make()
-    job = world.submit(hours=2, patience=4)
+    job = world.submit(hours=2, patience=8)
     world.clusters["c-de"].fault = fault
     world.run_for(5)
     world.clusters["c-de"].fault = None
