@@ -266,9 +266,11 @@ class LocalCluster:
         run = self._run(name)
         started = run.read("started.json")
         if started is None:
-            # A supervisor that is just starting counts; without one it was never started.
-            is_coming = run.has_started or run.is_supervised
-            return RunStatus(name=name, ref=name, state=RunState.PENDING) if is_coming else None
+            if run.is_supervised:
+                return RunStatus(name=name, ref=name, state=RunState.PENDING)
+            # Died between the exclusive mark and the start of the command: it may not begin again.
+            lost = RunStatus(name=name, ref=name, state=RunState.LOST)
+            return self._end(name, lost) if run.has_started else None
         ended = run.read("exit.json")
         if ended is not None:
             return self._end(name, self._ended_status(name, started, run, ended))

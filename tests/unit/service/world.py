@@ -89,7 +89,9 @@ class World:
     def submit(self, name: str = "job", *, hours: float = 4, **fields: object) -> JobRecord:
         for cluster in self.clusters.values():
             cluster.run_hours.setdefault(name, hours)
-        return self.queue.submit([Submission(job=make_job(self.clock, name, hours=hours, **fields))])[0]
+        return self.queue.submit(
+            [Submission(job=make_job(self.clock, name, hours=hours, **fields))]
+        )[0]
 
     def record(self, job: JobRecord) -> JobRecord:
         return self.store.get_job(job.job.job_id)

@@ -1,0 +1,244 @@
+"""The HTTP API over a real store and cluster: routes, and every kind of bad input."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from scheduler.server.auth import hash_token, new_token
+from scheduler.server.wiring import Service
+from tests.integration.api_world import api, job
+
+Api = tuple[TestClient, Service]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[Api]:
+    with api(tmp_path) as made:
+        yield made
+
+
+def test_submitted_job_is_there_with_placement_and_baseline(world: Api) -> None:
+    client, _ = world
+    reply = client.post("/v1/jobs", json=job())
+    assert reply.status_code == 201
+    document = reply.json()
+    assert reply.headers["location"] == f"/v1/jobs/{document['id']}"
+    assert document["state"] == "queued"
+    assert document["baseline"]["region"] == "eu-de"
+    assert document["placement"]["region"] == "eu-fr"
+    assert document["placement"]["intensity"]["quality"] == "typical"
+    assert client.get(f"/v1/jobs/{document['id']}").json()["name"] == "train"
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code", "says"),
+    [
+        ({"deadline": "2099-01-01T09:00:00", "patience": None}, 422, "invalid_job", "offset"),
+        ({"deadline": "2020-01-01T09:00:00Z", "patience": None}, 422, "invalid_job", "in the past"),
+        ({"regions": ["eu-dee"]}, 422, "invalid_job", "did you mean eu-de"),
+        ({"resources": {"accelerators": "H10:8"}}, 422, "invalid_job", "did you mean H100"),
+        ({"resources": {"accelerators": "H100:0"}}, 422, "invalid_job", "count of 1 or more"),
+        ({"resources": {"accelerators": "H100:-1"}}, 422, "invalid_job", "NAME:COUNT"),
+        ({"duration": "4"}, 422, "invalid_job", "no unit"),
+        ({"duration": 4}, 422, "invalid_job", "no unit"),
+        ({"duration": "0h"}, 422, "invalid_job", "longer than 0"),
+        ({"power_w": -5}, 422, "invalid_job", "power_w"),
+        ({"name": "Not Valid"}, 422, "invalid_job", "a-z"),
+        ({"command": []}, 422, "invalid_job", "command"),
+        ({"durration": "4h"}, 422, "invalid_job", "did you mean duration"),
+        ({"elastic": {"min": 1}}, 422, "invalid_job", "not supported yet"),
+        ({"env": {"GRIDTIDE_JOB_ID": "x"}}, 422, "invalid_job", "set by Gridtide"),
+        ({"patience": None}, 422, "invalid_job", "deadline"),
+        ({"resources": {"accelerators": "H100:9"}}, 409, "infeasible", "enough devices"),
+    ],
+)
+def test_bad_job_gets_one_clear_problem_and_changes_nothing(
+    world: Api, change: dict[str, Any], status: int, code: str, says: str
+) -> None:
+    client, service = world
+    document = {key: value for key, value in (job() | change).items() if value is not None}
+    reply = client.post("/v1/jobs", json=document)
+    assert reply.status_code == status
+    assert reply.headers["content-type"] == "application/problem+json"
+    assert reply.json()["code"] == code
+    assert says in reply.json()["detail"]
+    assert service.store.active_jobs() == []
+
+
+def test_deadline_before_now_plus_duration_is_refused_with_the_earliest_finish(world: Api) -> None:
+    client, service = world
+    deadline = (service.clock.now().replace(microsecond=0)).isoformat().replace("+00:00", "Z")
+    later = client.get("/healthz").json()["now"]
+    assert later >= deadline[:19]
+    soon = service.clock.now().timestamp() + 1800
+    from datetime import UTC, datetime
+
+    document = job(deadline=datetime.fromtimestamp(soon, UTC).isoformat())
+    del document["patience"]
+    reply = client.post("/v1/jobs", json=document)
+    assert reply.status_code == 409
+    assert reply.json()["reason"] == "PAST_DEADLINE"
+    assert reply.json()["earliest_finish"] is not None
+    assert len(service.store.events(kind="refused")) == 1
+
+
+def test_same_key_and_body_is_one_job_and_another_body_is_a_conflict(world: Api) -> None:
+    client, service = world
+    key = {"Idempotency-Key": "k1"}
+    first = client.post("/v1/jobs", json=job(), headers=key).json()["id"]
+    assert client.post("/v1/jobs", json=job(), headers=key).json()["id"] == first
+    other = client.post("/v1/jobs", json=job(name="other"), headers=key)
+    assert (other.status_code, other.json()["code"]) == (409, "duplicate_job")
+    assert len(service.store.active_jobs()) == 1
+
+
+def test_batch_is_all_or_nothing_and_names_the_bad_one(world: Api) -> None:
+    client, service = world
+    bad = client.post("/v1/jobs:batch", json={"jobs": [job(), job(duration="4")]})
+    assert bad.status_code == 422
+    assert bad.json()["detail"].startswith("jobs.1: duration")
+    assert service.store.active_jobs() == []
+    good = client.post("/v1/jobs:batch", json={"jobs": [job(), job()]})
+    assert len(good.json()["jobs"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status"),
+    [
+        (b"{", "application/json", 422),
+        (b"[]", "application/json", 422),
+        (b"{}", "text/plain", 422),
+        (b'"x"', "application/json", 422),
+        (b"[" * 100_000, "application/json", 422),
+        (b'{"name": "' + b"x" * 2_000_000 + b'"}', "application/json", 413),
+    ],
+)
+def test_body_that_is_no_job_is_refused(
+    world: Api, body: bytes, content_type: str, status: int
+) -> None:
+    client, _ = world
+    reply = client.post("/v1/jobs", content=body, headers={"content-type": content_type})
+    assert reply.status_code == status
+    assert reply.headers["content-type"] == "application/problem+json"
+
+
+def test_body_without_a_stated_length_is_bounded_too(world: Api) -> None:
+    client, _ = world
+
+    def stream() -> Iterator[bytes]:
+        for _ in range(40):
+            yield b" " * 65_536
+
+    reply = client.post("/v1/jobs", content=stream(), headers={"content-type": "application/json"})
+    assert reply.status_code == 413
+
+
+def test_list_pages_through_all_jobs_once(world: Api) -> None:
+    client, _ = world
+    ids = {client.post("/v1/jobs", json=job(name=f"j{n}")).json()["id"] for n in range(5)}
+    seen: list[str] = []
+    cursor: str | None = None
+    while True:
+        params = {"limit": 2} | ({"after": cursor} if cursor else {})
+        page = client.get("/v1/jobs", params=params).json()
+        seen += [one["id"] for one in page["jobs"]]
+        cursor = page["next"]
+        if cursor is None:
+            break
+    assert len(seen) == 5
+    assert set(seen) == ids
+
+
+def test_unknown_job_state_zone_and_route_are_clear(world: Api) -> None:
+    client, _ = world
+    assert client.get("/v1/jobs/nope").json()["code"] == "not_found"
+    assert (
+        "did you mean queued" in client.get("/v1/jobs", params={"state": "queue"}).json()["detail"]
+    )
+    assert "did you mean DE" in client.get("/v1/forecasts/DEE").json()["detail"]
+    assert client.get("/v2/x").json()["code"] == "not_found"
+
+
+def test_verbs_change_a_waiting_job(world: Api) -> None:
+    client, _ = world
+    path = "/v1/jobs/" + client.post("/v1/jobs", json=job()).json()["id"]
+    assert client.post(f"{path}/hold").json()["state"] == "held"
+    assert client.post(f"{path}/release").json()["state"] == "queued"
+    assert client.post(f"{path}/run-now").json()["state"] == "planned"
+    assert client.patch(path, json={"priority": 5}).json()["priority"] == 5
+    assert client.delete(path).json()["state"] == "cancelled"
+    assert client.post(f"{path}/release").json()["code"] == "conflict"
+    kinds = [event["kind"] for event in client.get(f"{path}/events").json()["events"]]
+    assert kinds == ["submitted", "held", "released", "run_now", "amended", "cancelled"]
+
+
+def test_dry_run_explains_and_keeps_nothing(world: Api) -> None:
+    client, service = world
+    document = client.post("/v1/plan", json=job()).json()
+    assert len(document["explanation"]["reasons"]) == 4
+    assert service.store.active_jobs() == []
+
+
+def test_real_process_runs_and_its_footprint_is_accounted(world: Api) -> None:
+    client, service = world
+    path = "/v1/jobs/" + client.post("/v1/jobs", json=job()).json()["id"]
+    client.post(f"{path}/run-now")
+    import threading
+
+    for _ in range(500):
+        service.cycle.tick()
+        if client.get(path).json()["state"] == "succeeded":
+            break
+        threading.Event().wait(0.02)
+    footprint = client.get(f"{path}/footprint").json()
+    assert footprint["entries"][0]["runs"][0]["energy_kwh"] > 0
+    report = client.get("/v1/reports").json()
+    assert report["summary"]["jobs"] == 1
+    assert "<svg" in client.get("/v1/reports", params={"format": "html"}).text
+    assert client.get("/v1/reports", params={"format": "csv"}).text.count("\n") == 2
+
+
+def test_regions_forecast_probes_and_metrics_answer(world: Api) -> None:
+    client, service = world
+    service.cycle.tick()
+    assert [one["region"] for one in client.get("/v1/regions").json()["regions"]] == [
+        "eu-de",
+        "eu-fr",
+    ]
+    forecast = client.get("/v1/forecasts/DE", params={"horizon": "6h"}).json()
+    assert all(point["g_per_kwh"] > 0 for point in forecast["points"])
+    assert client.get("/readyz").json()["ready"] is True
+    assert "gridtide_ticks_total 1.0" in client.get("/metrics").text
+    assert client.get("/").status_code == 200
+
+
+def test_configured_token_is_needed_everywhere_but_for_liveness(tmp_path: Path) -> None:
+    token = new_token()
+    with api(tmp_path, server={"token_hashes": [hash_token(token)]}) as (client, _):
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/v1/jobs").status_code == 401
+        wrong = {"Authorization": "Bearer gt_wrong"}
+        assert client.get("/v1/jobs", headers=wrong).json()["code"] == "unauthorised"
+        right = {"Authorization": f"Bearer {token}"}
+        assert client.get("/v1/jobs", headers=right).status_code == 200
+
+
+def test_page_of_another_site_that_resolves_to_loopback_is_refused(world: Api) -> None:
+    client, _ = world
+    reply = client.get("/v1/jobs", headers={"Host": "evil.example:8410"})
+    assert (reply.status_code, reply.json()["code"]) == (421, "wrong_host")
+
+
+def test_concurrent_submits_all_count_and_none_twice(world: Api) -> None:
+    client, service = world
+    with ThreadPoolExecutor(16) as pool:
+        replies = list(
+            pool.map(lambda n: client.post("/v1/jobs", json=job(name=f"c{n}")), range(64))
+        )
+    assert {reply.status_code for reply in replies} <= {201, 409}
+    accepted = [reply.json()["id"] for reply in replies if reply.status_code == 201]
+    assert len(set(accepted)) == len(accepted) == len(service.store.active_jobs())

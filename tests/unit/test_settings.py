@@ -1,0 +1,98 @@
+"""Settings: what is refused, and how the message helps."""
+
+from pathlib import Path
+
+import pytest
+
+from scheduler.core.errors import InvalidConfigError
+from scheduler.server.settings import is_loopback, load_settings
+from scheduler.server.wiring import build_clock, build_fleet, build_forecaster, load_hardware
+
+MINIMAL = "clusters:\n  - {id: a, region: home, zone: DE, capacity: {CPU: 2}}\n"
+
+
+def _load(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "gridtide.yaml"
+    path.write_text(text, encoding="utf-8")
+    settings = load_settings(path)
+    hardware = load_hardware()
+    fleet = build_fleet(settings, hardware)
+    build_forecaster(settings, fleet, build_clock(settings))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("clusters: [", ":1:12: not valid YAML"),
+        ("- a", "a mapping"),
+        ("server: {}", "clusters: Field required"),
+        (MINIMAL + "sever: {}", "did you mean server"),
+        (MINIMAL + "server: {prot: 1}", "server.prot: unknown field; did you mean port"),
+        (MINIMAL + "server: {host: 0.0.0.0}", "token_hashes"),
+        (MINIMAL + "server: {token_hashes: [secret]}", "never the token itself"),
+        (MINIMAL + "planning: {slot: 7m}", "divide a day"),
+        (MINIMAL + "planning: {slot: 900}", "no unit"),
+        (MINIMAL + "intensity: {sources: [{kind: trace}]}", "needs a path"),
+        (MINIMAL.replace("DE", "DEE"), "did you mean DE"),
+        (MINIMAL.replace("DE", "GB"), "set intensity.scope"),
+        (MINIMAL.replace("CPU", "CPUX"), "did you mean CPU"),
+        (MINIMAL.replace("CPU: 2", "CPU: -2"), "negative"),
+        ("clusters: []", "clusters"),
+    ],
+)
+def test_wrong_settings_are_refused_with_file_key_and_valid_form(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    with pytest.raises(InvalidConfigError) as caught:
+        _load_or_wrap(tmp_path, text)
+    assert says in caught.value.message
+
+
+def _load_or_wrap(tmp_path: Path, text: str) -> None:
+    from scheduler.core.errors import InvalidInputError
+
+    try:
+        _load(tmp_path, text)
+    except InvalidConfigError:
+        raise
+    except InvalidInputError as error:
+        raise InvalidConfigError(error.message, **error.fields) from error
+
+
+def test_missing_file_says_what_to_copy(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfigError, match=r"gridtide\.example\.yaml"):
+        load_settings(tmp_path / "none.yaml")
+
+
+def test_relative_paths_are_taken_from_the_folder_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "gridtide.yaml"
+    path.write_text(MINIMAL, encoding="utf-8")
+    settings = load_settings(path)
+    assert settings.store.path == tmp_path / "gridtide-data/gridtide.db"
+    assert settings.clusters[0].root == tmp_path / "gridtide-data/a"
+
+
+def test_variables_override_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "gridtide.yaml"
+    path.write_text(MINIMAL, encoding="utf-8")
+    monkeypatch.setenv("GRIDTIDE_SERVER__PORT", "9001")
+    assert load_settings(path).server.port == 9001
+
+
+def test_shipped_example_is_valid() -> None:
+    settings = load_settings(Path("configs/gridtide.example.yaml"))
+    assert settings.planning.slot == 900
+
+
+@pytest.mark.parametrize(
+    ("host", "is_local"),
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("example.org", False),
+    ],
+)
+def test_loopback_is_recognised(host: str, is_local: bool) -> None:
+    assert is_loopback(host) is is_local
