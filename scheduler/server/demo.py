@@ -31,7 +31,7 @@ from scheduler.core.timegrid import parse_instant
 
 SPEED: Final = 2400.0
 """Seconds of the demo's time in one real second: an hour takes 1.5 s."""
-ORIGIN: Final = "2021-04-09T05:00:00Z"
+ORIGIN: Final = "2021-04-09T17:00:00Z"
 LIMIT_S: Final = 170.0
 OVERHEAD_HOURS: Final = 0.6
 """What starting a process costs on the fast clock; part of each stated duration."""
@@ -121,8 +121,8 @@ def _write_settings(folder: Path) -> tuple[Path, str]:
             "speed": SPEED,
         },
         "clusters": [
-            _cluster("frankfurt", "eu-de", "DE", 1.2, 12),
-            _cluster("austin", "us-tex", "US-TEX-ERCO", 1.3, 12),
+            _cluster("frankfurt", "eu-de", "DE", 1.2, 16),
+            _cluster("austin", "us-tex", "US-TEX-ERCO", 1.3, 16),
         ],
     }
     config = folder / "gridtide.yaml"
