@@ -349,6 +349,7 @@ class JobRecord:
     Args:
         reason: why it is in this state, in a sentence for the user.
         is_degraded: some decision on it was made without a usable forecast; stays True for ever.
+        is_pinned: the user chose its start; plans leave it where it is.
     """
 
     job: Job
@@ -361,6 +362,7 @@ class JobRecord:
     runs: tuple[Run, ...] = ()
     reason: str | None = None
     is_degraded: bool = False
+    is_pinned: bool = False
 
     @property
     def run(self) -> Run | None:

@@ -1,19 +1,20 @@
 """What goes over the wire: the job as users write it, checked and turned into a core Job."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from scheduler.core.errors import InvalidJobError
+from scheduler.core.errors import InvalidInputError, InvalidJobError
 from scheduler.core.hardware import HardwareTable
 from scheduler.core.job import Interruptible, Job, JobId, ResourceOption
 from scheduler.core.names import suggest
 from scheduler.core.timegrid import format_instant, parse_instant
 from scheduler.core.units import parse_duration
 
+T = TypeVar("T")
 JOB_SCHEMA: Final = "gridtide/job/v1"
 LATER: Final = {
     "image": "a Kubernetes cluster",
@@ -31,9 +32,17 @@ LATER: Final = {
 _ACCELERATORS: Final = re.compile(r"\s*(?P<name>[A-Za-z][\w .-]*?)\s*(?::\s*(?P<gpus>\d{1,7}))?\s*")
 
 
+def _or_value_error(parse: Callable[[str], T], text: str) -> T:
+    """What pydantic understands, so that the error names the whole path of the field."""
+    try:
+        return parse(text)
+    except InvalidInputError as error:
+        raise ValueError(error.message.partition(": ")[2]) from error
+
+
 def _duration_s(value: object) -> int:
     if isinstance(value, str):
-        return parse_duration(value)
+        return _or_value_error(parse_duration, value)
     raise ValueError(f"{value!r} has no unit; write a text such as '4h', '90m' or 'PT4H'")
 
 
@@ -44,9 +53,9 @@ def _zero_or_duration_s(value: object) -> int:
 
 def _instant(value: object) -> datetime:
     if isinstance(value, datetime):  # YAML reads unquoted times by itself
-        return parse_instant(value.isoformat())
+        return _or_value_error(parse_instant, value.isoformat())
     if isinstance(value, str):
-        return parse_instant(value)
+        return _or_value_error(parse_instant, value)
     raise ValueError(f"{value!r} is not an ISO 8601 time such as '2026-11-27T09:00:00+01:00'")
 
 

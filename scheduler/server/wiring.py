@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from adapters.cluster.local import LocalCluster
+from adapters.cluster.local import PASS_ENV, LocalCluster
 from adapters.grid.national_grid_gb import NationalGridGB
 from adapters.grid.trace import TraceSource
 from adapters.grid.typical_week import TypicalWeek
@@ -296,12 +296,11 @@ def _build_source(one: SourceSettings, settings: Settings) -> Source:
 
 def _build_cluster(one: ClusterSettings, fleet: Fleet, clock: Clock) -> ClusterAdapter:
     assert one.root is not None
-    extra = {} if one.pass_env is None else {"pass_env": tuple(one.pass_env)}
     return LocalCluster(
         one.id,
         root=one.root,
         devices=dict(fleet.get(one.id).capacity),
         clock=clock,
         pause_mode=one.pause,
-        **extra,
+        pass_env=PASS_ENV if one.pass_env is None else tuple(one.pass_env),
     )

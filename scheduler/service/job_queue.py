@@ -82,7 +82,7 @@ class JobQueue:
         self._require_active(record, "held")
         if record.run is None or record.run.is_ended:
             return self._change(
-                replace(record, placement=None), _S.HELD, kind="held", reason="by the user"
+                replace(record, placement=None, is_pinned=False), _S.HELD, kind="held", reason="by the user"
             )
         if record.job.interruptible is None:
             raise ConflictError(
@@ -112,7 +112,7 @@ class JobQueue:
                 job_id=job_id,
                 state=record.state,
             )
-        placed = replace(record, placement=plan_now(record))
+        placed = replace(record, placement=plan_now(record), is_pinned=True)
         if record.state is _S.QUEUED:
             return self._change(placed, _S.PLANNED, kind="run_now", reason="by the user")
         changed = self._lifecycle.note(placed, kind="run_now", detail="by the user")
@@ -144,7 +144,7 @@ class JobQueue:
                 field="deadline",
                 earliest_finish=finish.isoformat(),
             )
-        kept = replace(record, job=job, placement=None)
+        kept = replace(record, job=job, placement=None, is_pinned=False)
         if record.state is _S.PLANNED:
             return self._change(kept, _S.QUEUED, kind="amended", reason="by the user")
         changed = self._lifecycle.note(kept, kind="amended", detail="by the user")

@@ -318,6 +318,8 @@ def _is_movable(record: JobRecord, now: datetime) -> bool:
         return False
     if record.run is not None and not record.run.is_ended:
         return False  # frozen in place: it continues where it is
+    if record.is_pinned and record.state is not _S.QUEUED and _holds(record, now):
+        return False
     is_due = record.placement is not None and record.placement.window.start_at <= now
     return record.state is _S.QUEUED or not is_due or not _holds(record, now)
 

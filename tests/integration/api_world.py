@@ -1,12 +1,15 @@
 """A service with a real store and a real local cluster, behind its HTTP API, in one process."""
 
+import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
+import uvicorn
 import yaml
-from starlette.testclient import TestClient
 
 from scheduler.server.http_api import build_api
 from scheduler.server.settings import load_settings
@@ -27,11 +30,21 @@ def write_settings(folder: Path, **changes: Any) -> Path:
 
 
 @contextmanager
-def api(folder: Path, **changes: Any) -> Iterator[tuple[TestClient, Service]]:
+def api(folder: Path, **changes: Any) -> Iterator[tuple[httpx.Client, Service]]:
     service = build_service(load_settings(write_settings(folder, **changes)))
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(build_api(service), log_level="error", lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
-        yield TestClient(build_api(service), base_url="http://127.0.0.1:8410"), service
+        with httpx.Client(base_url=url, trust_env=False) as client:
+            yield client, service
     finally:
+        server.should_exit = True
+        thread.join()
+        listener.close()
         service.close()
 
 
