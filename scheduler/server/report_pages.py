@@ -21,7 +21,8 @@ def build_report(service: Service, entries: Sequence[LedgerEntry]) -> str:
     windows += [
         Window(entry.deadline_at, entry.deadline_at)
         for entry in entries
-        if entry.runs and entry.deadline_at < max(window.end_at for window in windows) + timedelta(days=2)
+        if entry.runs
+        and entry.deadline_at < max(window.end_at for window in windows) + timedelta(days=2)
     ]
     span = covering(windows or [Window(now - timedelta(days=1), now)])
     hour = timedelta(hours=1)

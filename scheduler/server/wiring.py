@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+from adapters.clocks import FastClock, SystemClock
 from adapters.cluster.local import PASS_ENV, LocalCluster
 from adapters.grid.national_grid_gb import NationalGridGB
 from adapters.grid.trace import TraceSource
@@ -14,8 +15,6 @@ from adapters.grid.typical_week import TypicalWeek
 from adapters.hardware_tables import load_hardware
 from adapters.http_client import HttpClient
 from adapters.store.sqlite import SqliteStore
-
-from adapters.clocks import FastClock, SystemClock
 from scheduler.core.errors import GridtideError, InvalidConfigError
 from scheduler.core.fleet import Cluster, Fleet
 from scheduler.core.hardware import HardwareTable

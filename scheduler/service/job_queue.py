@@ -82,7 +82,10 @@ class JobQueue:
         self._require_active(record, "held")
         if record.run is None or record.run.is_ended:
             return self._change(
-                replace(record, placement=None, is_pinned=False), _S.HELD, kind="held", reason="by the user"
+                replace(record, placement=None, is_pinned=False),
+                _S.HELD,
+                kind="held",
+                reason="by the user",
             )
         if record.job.interruptible is None:
             raise ConflictError(

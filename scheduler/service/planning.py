@@ -126,7 +126,8 @@ class Planning:
             if record.placement is not None and _holds(record, now)
         }
         by_id: dict[str, Placement | Unplaced] = {}
-        if had.keys() & {unplaced.job_id for unplaced in plan.unplaced}:
+        lost = {unplaced.job_id for unplaced in plan.unplaced} | _late_ones(plan, movable)
+        if had.keys() & lost:
             # Never give up a window that an earlier plan found: place only the others around it.
             by_id = dict(had)
             others = [record for record in movable if record.job.job_id not in had]
@@ -148,7 +149,28 @@ class Planning:
         moving = {record.job.job_id for record in movable}
         fixed = [record for record in records if record.job.job_id not in moving]
         requests = tuple(self.request(record) for record in movable)
-        return build_plan(self._snapshot(fixed, requests, now))
+        snapshot = self._snapshot(fixed, requests, now)
+        return self._with_late_ones(snapshot, build_plan(snapshot))
+
+    @staticmethod
+    def _with_late_ones(snapshot: PlanSnapshot, plan: Plan) -> Plan:
+        """The plan, with jobs whose deadline is lost placed as early as anything is free.
+
+        They were accepted once: late is better than never.
+        """
+        late = [one for one in plan.unplaced if one.earliest_finish_at is not None]
+        if not late:
+            return plan
+        search = WindowSearch(snapshot)
+        for placement in plan.placements:
+            search.take(placement)
+        by_id = {request.job_id: request for request in snapshot.requests}
+        found = [search.place_late(by_id[one.job_id]) for one in late]
+        placed = {placement.job_id: placement for placement in found if placement is not None}
+        return Plan(
+            placements=(*plan.placements, *placed.values()),
+            unplaced=tuple(one for one in plan.unplaced if one.job_id not in placed),
+        )
 
     def _write(self, record: JobRecord, answer: Placement | Unplaced) -> JobRecord:
         if isinstance(answer, Unplaced):
@@ -159,13 +181,13 @@ class Planning:
                     kind="unplanned",
                     reason=answer.detail,
                 )
-            if record.reason != answer.detail:
-                return self._lifecycle.note(
-                    replace(record, placement=None, reason=answer.detail),
-                    kind="unplaced",
-                    detail=f"{answer.reason}: {answer.detail}",
-                )
-            return record
+            # The sentence holds the present time: only another kind of reason is news.
+            if (record.reason or "").startswith(answer.reason):
+                return record
+            detail = f"{answer.reason}: {answer.detail}"
+            return self._lifecycle.note(
+                replace(record, placement=None, reason=detail), kind="unplaced", detail=detail
+            )
         if record.placement == answer and record.state is not _S.QUEUED:
             return record
         degraded = answer.provenance is None
@@ -290,6 +312,15 @@ class Planning:
             requests=requests,
             is_fail_open=True,
         )
+
+
+def _late_ones(plan: Plan, records: Sequence[JobRecord]) -> set[str]:
+    deadlines = {record.job.job_id: record.job.deadline_at for record in records}
+    return {
+        placement.job_id
+        for placement in plan.placements
+        if placement.window.end_at > deadlines[placement.job_id]
+    }
 
 
 def _reservations(record: JobRecord, grid: SlotGrid, now: datetime) -> list[Reservation]:

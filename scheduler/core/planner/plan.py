@@ -77,9 +77,21 @@ class WindowSearch:
             found = self.earliest(request)
         if found is None:
             return self._unplaced(request)
-        touched = self._grid.slots_touched(found.window)
-        self._free[self._row[found.cluster_id, found.accelerator], touched] -= found.gpus
+        self.take(found)
         return found
+
+    def place_late(self, request: PlanRequest) -> Placement | None:
+        """The placement that ends first, deadline or not, which is then taken."""
+        found = self.earliest(request, ignores_deadline=True)
+        if found is not None:
+            self.take(found)
+        return found
+
+    def take(self, placement: Placement) -> None:
+        """Takes a placement's devices away from what is free."""
+        row = self._row[placement.cluster_id, placement.accelerator]
+        for window in placement.segments:
+            self._free[row, self._grid.slots_touched(window)] -= placement.gpus
 
     def best(self, request: PlanRequest, *, ignores_capacity: bool = False) -> Placement | None:
         """The lowest-carbon placement, or None. Nothing is taken.

@@ -1,0 +1,493 @@
+"""The command line. Results on stdout, messages on stderr; heavy modules are imported by the command that needs them."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scheduler.core.errors import GridtideError, InfeasibleError, InvalidInputError, NotFoundError
+from scheduler.server.cli_output import grams, local, print_document, print_rows, say
+
+if TYPE_CHECKING:
+    from scheduler.client import GridtideClient
+
+app = typer.Typer(
+    name="gridtide",
+    help="Runs training jobs where and when the grid is cleanest, and never at the price of a deadline.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+token_app = typer.Typer(
+    help="Tokens for a service that listens beyond loopback.", no_args_is_help=True
+)
+app.add_typer(token_app, name="token")
+
+
+class Output(StrEnum):
+    """How results are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+Format = Annotated[Output, typer.Option("--format", help="table, json or csv")]
+Config = Annotated[
+    Path | None, typer.Option("--config", help="settings file; default gridtide.yaml")
+]
+
+
+@contextlib.contextmanager
+def _client() -> Iterator["GridtideClient"]:
+    from scheduler.client import GridtideClient  # noqa: PLC0415 - imports httpx
+
+    with GridtideClient() as client:
+        yield client
+
+
+@app.command()
+def serve(config: Config = None) -> None:
+    """Run the service until it is told to stop. Running jobs go on without it."""
+    from scheduler.server.wiring import serve as run  # noqa: PLC0415 - imports everything
+
+    run(config)
+
+
+@app.command(context_settings={"allow_interspersed_args": False})
+def submit(  # noqa: PLR0913, PLR0917 - options of a command
+    ctx: typer.Context,
+    words: Annotated[list[str] | None, typer.Argument(metavar="[FILE] [-- COMMAND...]")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="a-z, 0-9 and -; default: the script's name")
+    ] = None,
+    deadline: Annotated[
+        str | None, typer.Option(help="finish by: 'friday 09:00', +12h, ISO 8601")
+    ] = None,
+    patience: Annotated[str | None, typer.Option(help="how long it may wait, such as 24h")] = None,
+    duration: Annotated[str | None, typer.Option(help="expected run time, such as 4h")] = None,
+    duration_p95: Annotated[str | None, typer.Option(help="run time in a bad case")] = None,
+    gpus: Annotated[str | None, typer.Option(help="such as H100:8 or CPU:2")] = None,
+    not_before: Annotated[str | None, typer.Option(help="earliest start")] = None,
+    start_by: Annotated[str | None, typer.Option(help="latest start")] = None,
+    regions: Annotated[
+        str | None, typer.Option(help="allowed regions, separated by commas")
+    ] = None,
+    interruptible: Annotated[
+        bool, typer.Option("--interruptible", help="it may be paused")
+    ] = False,
+    power_w: Annotated[float | None, typer.Option(help="watts of all its devices")] = None,
+    priority: Annotated[int | None, typer.Option(help="higher goes first")] = None,
+    project: Annotated[str | None, typer.Option()] = None,
+    env: Annotated[list[str] | None, typer.Option("--env", help="NAME=VALUE, repeatable")] = None,
+    workdir: Annotated[
+        str | None, typer.Option(help="where the command runs; default: here")
+    ] = None,
+    max_retries: Annotated[int | None, typer.Option()] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say when and where; submit nothing")
+    ] = False,
+    output: Format = Output.TABLE,
+) -> None:
+    """Submit a job, from options and a command or from a YAML file whose fields the options override."""
+    from scheduler.server import cli_jobs  # noqa: PLC0415 - likewise
+
+    file, command = _split(words or [], ctx)
+    changes: dict[str, Any] = {
+        "name": name,
+        "duration": duration,
+        "duration_p95": duration_p95,
+        "patience": patience,
+        "deadline": deadline and cli_jobs.instant(deadline, field="deadline"),
+        "not_before": not_before and cli_jobs.instant(not_before, field="not_before"),
+        "start_by": start_by and cli_jobs.instant(start_by, field="start_by"),
+        "resources": {"accelerators": gpus} if gpus else None,
+        "regions": [one.strip() for one in regions.split(",")] if regions else None,
+        "interruptible": interruptible or None,
+        "power_w": power_w,
+        "priority": priority,
+        "project": project,
+        "env": _env(env or []) or None,
+        "workdir": workdir or (None if file else str(Path.cwd())),
+        "max_retries": max_retries,
+        "command": command or None,
+    }
+    given = {key: value for key, value in changes.items() if value is not None}
+    jobs = cli_jobs.load_jobs(file) if file else [{}]
+    specs = [_merged(job, given) for job in jobs]
+    for spec in specs:
+        if "name" not in spec and spec.get("command"):
+            spec["name"] = cli_jobs.default_name(spec["command"])
+    _send(specs, file, dry_run=dry_run, output=output)
+
+
+def _split(words: list[str], ctx: typer.Context) -> tuple[Path | None, list[str]]:
+    """The file and the command: what stands behind `--`, or a first word that is a file by its ending."""
+    words = [*words, *ctx.args]
+    if words and words[0].endswith((".yaml", ".yml", ".json")):
+        return Path(words[0]), words[2:] if words[1:2] == ["--"] else words[1:]
+    return None, words[1:] if words[:1] == ["--"] else words
+
+
+def _merged(job: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The file's job with the options on top; one way to say when replaces the other."""
+    if "deadline" in given or "patience" in given:
+        job = {key: value for key, value in job.items() if key not in ("deadline", "patience")}
+    return job | given
+
+
+def _env(pairs: list[str]) -> dict[str, str]:
+    for pair in pairs:
+        if "=" not in pair:
+            raise InvalidInputError(f"env: {pair!r} is not NAME=VALUE", field="env", value=pair)
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _send(specs: list[dict[str, Any]], file: Path | None, *, dry_run: bool, output: Output) -> None:
+    with _client() as client:
+        try:
+            if dry_run:
+                for spec in specs:
+                    _print_dry_run(client.dry_run(spec), output)
+                return
+            jobs = [client.submit(specs[0])] if len(specs) == 1 else _send_many(client, specs)
+        except (InvalidInputError, InfeasibleError) as error:
+            if file is not None:
+                error.message = f"{file}: {error.message}"
+            raise
+    _print_submitted(jobs, output)
+
+
+def _send_many(client: "GridtideClient", specs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    from rich.console import Console  # noqa: PLC0415 - likewise
+    from rich.progress import Progress  # noqa: PLC0415 - likewise
+
+    jobs: list[dict[str, Any]] = []
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("submitting", total=len(specs))
+        for low in range(0, len(specs), 500):
+            jobs += client.submit_batch(specs[low : low + 500])
+            progress.update(task, completed=len(jobs))
+    return jobs
+
+
+def _print_submitted(jobs: list[dict[str, Any]], output: Output) -> None:
+    rows = []
+    for job in jobs:
+        placement, baseline = job["placement"] or {}, job["baseline"]
+        planned, at_once = placement.get("emissions_g"), baseline["emissions_g"]
+        saving = f"{1 - planned / at_once:.1%}" if planned is not None and at_once else None
+        rows.append(
+            (
+                job["id"],
+                job["state"],
+                placement.get("region"),
+                local(placement.get("start")),
+                local(job["deadline"]),
+                grams(planned),
+                saving,
+            )
+        )
+    columns = ("id", "state", "region", "expected start", "deadline", "expected g", "saving %")
+    print_rows(output, jobs[0] if len(jobs) == 1 else {"jobs": jobs}, columns, rows)
+
+
+def _print_dry_run(document: dict[str, Any], output: Output) -> None:
+    if output is Output.JSON:
+        print_document(document)
+        return
+    for reason in document["explanation"]["reasons"]:
+        typer.echo(reason)
+
+
+@app.command()
+def plan(
+    file: Annotated[Path, typer.Argument(help="YAML or JSON file with one job")],
+    output: Format = Output.TABLE,
+) -> None:
+    """Say where and when a job would run, and why. Nothing is submitted."""
+    from scheduler.server.cli_jobs import load_jobs  # noqa: PLC0415 - imports yaml
+
+    with _client() as client:
+        for spec in load_jobs(file):
+            _print_dry_run(client.dry_run(spec), output)
+
+
+@app.command("list")
+def list_(
+    state: Annotated[list[str] | None, typer.Option(help="only these states, repeatable")] = None,
+    project: Annotated[str | None, typer.Option()] = None,
+    limit: Annotated[int, typer.Option(min=1)] = 100,
+    output: Format = Output.TABLE,
+) -> None:
+    """List jobs, newest first."""
+    jobs: list[dict[str, Any]] = []
+    after: str | None = None
+    with _client() as client:
+        while len(jobs) < limit:
+            page = client.list_jobs(
+                states=state or (), project=project, after=after, limit=min(1000, limit - len(jobs))
+            )
+            jobs += page["jobs"]
+            after = page["next"]
+            if after is None:
+                break
+    rows = [
+        (
+            job["id"],
+            job["state"],
+            (job["placement"] or {}).get("region"),
+            local(job["started_at"] or (job["placement"] or {}).get("start")),
+            local(job["deadline"]),
+            job["reason"],
+        )
+        for job in jobs
+    ]
+    columns = ("id", "state", "region", "start", "deadline", "reason")
+    print_rows(output, {"schema": "gridtide/jobs/v1", "jobs": jobs}, columns, rows)
+
+
+@app.command()
+def show(job: str, output: Format = Output.TABLE) -> None:
+    """Show a job and what happened to it."""
+    with _client() as client:
+        document = client.get_job(job)
+        events = client.events(job)
+    if output is Output.JSON:
+        print_document({**document, "events": events})
+        return
+    if output is Output.TABLE:
+        for key in ("id", "state", "reason", "deadline", "started_at", "ended_at"):
+            typer.echo(f"{key}: {document[key]}")
+    rows = [(event["at"], event["kind"], event["state"], event["detail"]) for event in events]
+    print_rows(output, events, ("at", "event", "state", "detail"), rows)
+
+
+@app.command()
+def explain(job: str, output: Format = Output.TABLE) -> None:
+    """Say why a job runs there and then, what came second, and what more time would buy."""
+    with _client() as client:
+        document = client.explain(job)
+    if output is Output.JSON:
+        print_document(document)
+        return
+    for reason in document["reasons"]:
+        typer.echo(reason)
+
+
+def _verb(job: str, verb: str) -> None:
+    with _client() as client:
+        document = getattr(client, verb)(job)
+    wish = "" if document["wanted"] == "run" else f" ({document['wanted']} requested)"
+    typer.echo(f"{document['id']}: {document['state']}{wish}")
+
+
+@app.command()
+def cancel(job: str) -> None:
+    """Cancel a job; a running one gets SIGTERM and time to leave."""
+    _verb(job, "cancel")
+
+
+@app.command()
+def hold(job: str) -> None:
+    """Keep a job from starting; pause one that runs and can be paused."""
+    _verb(job, "hold")
+
+
+@app.command()
+def release(job: str) -> None:
+    """Let a held job go on."""
+    _verb(job, "release")
+
+
+@app.command("run-now")
+def run_now(job: str) -> None:
+    """Start a waiting job at once, whatever it emits."""
+    _verb(job, "run_now")
+
+
+@app.command()
+def regions(output: Format = Output.TABLE) -> None:
+    """List regions with their grid zone, clusters, and sources of intensity."""
+    with _client() as client:
+        document = client.regions()
+    rows = [
+        (
+            one["region"],
+            one["zone"],
+            " ".join(cluster["cluster"] for cluster in one["clusters"]),
+            " ".join(source["name"] for source in one["sources"]),
+        )
+        for one in document["regions"]
+    ]
+    print_rows(output, document, ("region", "zone", "clusters", "sources"), rows)
+
+
+@app.command()
+def forecast(
+    zone: str, horizon: Annotated[str, typer.Option()] = "48h", output: Format = Output.TABLE
+) -> None:
+    """Show the intensity of a zone over the next hours."""
+    with _client() as client:
+        document = client.forecast(zone, horizon=horizon)
+    points = document["points"]
+    highest = max((point["g_per_kwh"] or 0 for point in points), default=0) or 1
+    rows = [
+        (
+            local(point["time"]) if output is Output.TABLE else point["time"],
+            None if point["g_per_kwh"] is None else f"{point['g_per_kwh']:.0f}",
+            *(
+                ("█" * round(40 * (point["g_per_kwh"] or 0) / highest),)
+                if output is Output.TABLE
+                else ()
+            ),
+        )
+        for point in points
+    ]
+    columns = ("time", "g/kWh", *(("",) if output is Output.TABLE else ()))
+    print_rows(output, document, columns, rows)
+
+
+@app.command()
+def report(
+    output: Annotated[str, typer.Option("--format", help="table, json, csv or html")] = "table",
+    file: Annotated[
+        Path | None, typer.Option("--output", help="write there instead of stdout")
+    ] = None,
+    from_: Annotated[str | None, typer.Option("--from", help="jobs submitted from here on")] = None,
+    to: Annotated[str | None, typer.Option(help="and before this")] = None,
+) -> None:
+    """Report planned, measured and counterfactual carbon of the jobs that have ended."""
+    if output not in ("table", "json", "csv", "html"):
+        raise InvalidInputError(
+            f"format: {output!r} is not table, json, csv or html", field="format", value=output
+        )
+    period = {key: value for key, value in (("from", from_), ("to", to)) if value}
+    with _client() as client:
+        if output in ("csv", "html"):
+            text = client.report_text(output, **period)
+            if file is None:
+                typer.echo(text, nl=False)
+            else:
+                file.write_text(text, encoding="utf-8")
+            return
+        document = client.report_json(**period)
+    if file is not None:
+        import json  # noqa: PLC0415 - likewise
+
+        file.write_text(json.dumps(document, indent=1), encoding="utf-8")
+        return
+    rows = [
+        (
+            entry["name"],
+            entry["state"],
+            local(entry["started_at"]),
+            f"{entry['energy_kwh']:.2f}",
+            grams(entry["planned_g"]),
+            grams(entry["emissions_g"]),
+            grams(entry["baseline"]["emissions_g"]),
+            grams(entry["saving_g"]),
+        )
+        for entry in document["entries"]
+    ]
+    columns = ("job", "state", "started", "kWh", "planned g", "emitted g", "at once g", "saved g")
+    print_rows(output, document, columns, rows)
+
+
+@app.command()
+def doctor(config: Config = None, output: Format = Output.TABLE) -> None:
+    """Check the running service, or with --config (or without a service) the settings."""
+    from scheduler.client import ServiceUnreachableError  # noqa: PLC0415 - imports httpx
+
+    checks: list[dict[str, Any]] | None = None
+    if config is None:
+        try:
+            with _client() as client:
+                checks = client.readiness()["checks"]
+        except ServiceUnreachableError:
+            say("no service answers; checking the settings here instead")
+    if checks is None:
+        from scheduler.server.wiring import doctor as examine  # noqa: PLC0415 - imports everything
+
+        checks = [
+            {"subject": one.subject, "ok": one.is_ok, "detail": one.detail}
+            for one in examine(config)
+        ]
+    rows = [("ok" if one["ok"] else "FAIL", one["subject"], one["detail"]) for one in checks]
+    document = {"schema": "gridtide/doctor/v1", "checks": checks}
+    print_rows(output, document, ("", "subject", "detail"), rows)
+    if not all(one["ok"] for one in checks):
+        raise typer.Exit(1)
+
+
+@app.command()
+def schema(name: Annotated[str, typer.Argument(help="job or settings")]) -> None:
+    """Print the JSON Schema of a document."""
+    from scheduler.core.names import suggest  # noqa: PLC0415 - likewise
+    from scheduler.server.schemas import JobSpec  # noqa: PLC0415 - imports pydantic
+    from scheduler.server.settings import settings_reference  # noqa: PLC0415 - likewise
+
+    known = {"job": JobSpec.model_json_schema, "settings": settings_reference}
+    if name not in known:
+        raise InvalidInputError(
+            f"schema: {name!r} does not exist; {suggest(name, known)}", field="schema", value=name
+        )
+    print_document(known[name]())
+
+
+@app.command()
+def demo(output: Annotated[Path, typer.Option("--output")] = Path("build/demo")) -> None:
+    """Run the demo: two regions, real processes, a clock that runs fast."""
+    from scheduler.server.demo import main as run  # noqa: PLC0415 - imports everything
+
+    raise typer.Exit(run(output))
+
+
+@token_app.command("new")
+def token_new() -> None:
+    """Print a new token, and the hash of it that the settings take."""
+    from scheduler.server.auth import hash_token, new_token  # noqa: PLC0415 - likewise
+
+    token = new_token()
+    typer.echo(token)
+    say(f"for server.token_hashes: {hash_token(token)}")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as installed  # noqa: PLC0415 - slow to import
+
+    typer.echo(installed("gridtide"))
+
+
+def main() -> None:
+    """Runs the command; errors end in one clear line and an exit code, never in a traceback."""
+    try:
+        app()
+    except GridtideError as error:
+        say(f"error: {error.message}")
+        sys.exit(exit_code(error))
+    except KeyboardInterrupt:
+        say("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def exit_code(error: GridtideError) -> int:
+    """2 for bad input, 3 for what is not possible as asked, 1 for everything else."""
+    if isinstance(error, InfeasibleError):
+        return 3
+    return 2 if isinstance(error, InvalidInputError | NotFoundError) else 1
+
+
+if __name__ == "__main__":
+    main()
