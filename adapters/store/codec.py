@@ -1,31 +1,88 @@
-"""Records as JSON and back: strict, lossless, fast."""
+"""How records become text and back: JSON, whole microseconds since the epoch, cursors of pages."""
 
-from typing import Final
+import base64
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
+from scheduler.core.errors import GridtideError, InvalidInputError, StoreError
 from scheduler.core.job import JobRecord
 from scheduler.core.ledger import LedgerEntry
+from scheduler.core.timegrid import as_utc
 
-_RECORD: Final = TypeAdapter(JobRecord)
-_ENTRY: Final = TypeAdapter(LedgerEntry)
+_T = TypeVar("_T")
 
-
-def dump_record(record: JobRecord) -> str:
-    """JSON text of a job record."""
-    return _RECORD.dump_json(record).decode()
-
-
-def load_record(text: str) -> JobRecord:
-    """The job record of that text."""
-    return _RECORD.validate_json(text)
+_RECORDS: Final = TypeAdapter(JobRecord)
+_ENTRIES: Final = TypeAdapter(LedgerEntry)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_CURSOR: Final = re.compile(r"(-?\d{1,18}):(.+)", re.DOTALL)
 
 
-def dump_entry(entry: LedgerEntry) -> str:
-    """JSON text of a ledger entry."""
-    return _ENTRY.dump_json(entry).decode()
+def encode_record(record: JobRecord) -> str:
+    """The record as JSON."""
+    return _RECORDS.dump_json(record).decode()
 
 
-def load_entry(text: str) -> LedgerEntry:
-    """The ledger entry of that text."""
-    return _ENTRY.validate_json(text)
+def decode_record(text: str) -> JobRecord:
+    """The record of `encode_record`. Raises StoreError for any other text."""
+    return _decode(_RECORDS, text)
+
+
+def encode_entry(entry: LedgerEntry) -> str:
+    """The ledger entry as JSON."""
+    return _ENTRIES.dump_json(entry).decode()
+
+
+def decode_entry(text: str) -> LedgerEntry:
+    """The entry of `encode_entry`. Raises StoreError for any other text."""
+    return _decode(_ENTRIES, text)
+
+
+def to_us(at: datetime) -> int:
+    """Microseconds since the Unix epoch, exact."""
+    return (as_utc(at) - _EPOCH) // _MICROSECOND
+
+
+def from_us(at_us: int) -> datetime:
+    """The UTC instant of `to_us`."""
+    return _EPOCH + timedelta(microseconds=at_us)
+
+
+def encode_cursor(submitted_us: int, job_id: str) -> str:
+    """The opaque cursor that stands after this job."""
+    return base64.urlsafe_b64encode(f"{submitted_us}:{job_id}".encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str) -> tuple[int, str]:
+    """Submission in microseconds and job id. Raises InvalidInputError for a foreign cursor."""
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        text = base64.b64decode(padded, altchars=b"-_", validate=True).decode()
+    except ValueError as error:
+        raise _foreign(cursor) from error
+    found = _CURSOR.fullmatch(text)
+    if found is None:
+        raise _foreign(cursor)
+    return int(found[1]), found[2]
+
+
+def _decode(adapter: TypeAdapter[_T], text: str) -> _T:
+    try:
+        return adapter.validate_json(text, strict=True)
+    except (ValidationError, GridtideError) as error:
+        raise StoreError(
+            f"the store holds a record that cannot be read: {text[:80]}...; "
+            f"restore a backup, or use the version that wrote it ({error})"
+        ) from error
+
+
+def _foreign(cursor: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"after: {cursor!r} is not a cursor of ours; use the one of the page before, or none",
+        field="after",
+        value=cursor,
+        valid="the cursor that came with the page before",
+    )

@@ -1,29 +1,28 @@
-"""Schema of the SQLite store, version by version. A released version is never edited."""
+"""The schema, as the ordered steps that led to it. A step that was released never changes."""
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Final
 
-from scheduler.core.errors import StoreError
+Migration = Sequence[str]
 
-APPLICATION_ID: Final = 0x67726964  # "grid"
-
-MIGRATIONS: Final = (
+_VERSION_1: Final[Migration] = (
     """
     CREATE TABLE jobs (
-        job_id TEXT PRIMARY KEY,
+        job_id TEXT NOT NULL PRIMARY KEY,
         version INTEGER NOT NULL,
         state TEXT NOT NULL,
-        is_active INTEGER NOT NULL,
         project TEXT NOT NULL,
         submitted_us INTEGER NOT NULL,
         idempotency_key TEXT UNIQUE,
         request_digest TEXT,
         record TEXT NOT NULL
-    ) WITHOUT ROWID;
-    CREATE INDEX jobs_active ON jobs (submitted_us, job_id) WHERE is_active = 1;
-    CREATE INDEX jobs_by_time ON jobs (submitted_us, job_id);
-    CREATE INDEX jobs_by_state ON jobs (state, submitted_us, job_id);
-    CREATE INDEX jobs_by_project ON jobs (project, submitted_us, job_id);
+    ) STRICT
+    """,
+    # State comes first: a page of active jobs must not walk through years of ended ones.
+    "CREATE INDEX jobs_by_state ON jobs (state, submitted_us, job_id)",
+    "CREATE INDEX jobs_by_project ON jobs (project, state, submitted_us, job_id)",
+    """
     CREATE TABLE events (
         seq INTEGER PRIMARY KEY AUTOINCREMENT,
         at_us INTEGER NOT NULL,
@@ -31,44 +30,39 @@ MIGRATIONS: Final = (
         job_id TEXT,
         state TEXT,
         detail TEXT NOT NULL
-    );
-    CREATE INDEX events_by_job ON events (job_id, seq);
-    CREATE INDEX events_by_kind ON events (kind, seq);
+    ) STRICT
+    """,
+    "CREATE INDEX events_by_job ON events (job_id) WHERE job_id IS NOT NULL",
+    "CREATE INDEX events_by_kind ON events (kind)",
+    """
     CREATE TABLE ledger (
-        job_id TEXT PRIMARY KEY,
+        job_id TEXT NOT NULL PRIMARY KEY,
         submitted_us INTEGER NOT NULL,
         is_settled INTEGER NOT NULL,
         entry TEXT NOT NULL
-    ) WITHOUT ROWID;
-    CREATE INDEX ledger_by_time ON ledger (submitted_us, job_id);
-    CREATE INDEX ledger_unsettled ON ledger (submitted_us, job_id) WHERE is_settled = 0;
-    CREATE TABLE documents (key TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+    ) STRICT
     """,
+    "CREATE INDEX ledger_by_submission ON ledger (submitted_us, job_id)",
+    "CREATE INDEX ledger_unsettled ON ledger (submitted_us, job_id) WHERE is_settled = 0",
+    "CREATE TABLE documents (key TEXT NOT NULL PRIMARY KEY, text TEXT NOT NULL) STRICT",
 )
 
+MIGRATIONS: Final[Sequence[Migration]] = (_VERSION_1,)
+"""Step i leads from version i to i + 1; the version is kept in `PRAGMA user_version`."""
 
-def migrate(connection: sqlite3.Connection, where: str) -> None:
-    """Brings the file to the newest version, each step in a transaction of its own.
 
-    Raises:
-        StoreError: the file belongs to another program, or was written by a newer Gridtide.
+def migrate(
+    connection: sqlite3.Connection, migrations: Sequence[Migration] = MIGRATIONS
+) -> tuple[int, int]:
+    """Brings the schema up to date, each step in a transaction; returns versions before and after.
+
+    The connection must be in autocommit mode.
     """
-    owner = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    is_empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
-    if owner != APPLICATION_ID and not (is_empty and owner == 0):
-        raise StoreError(
-            f"{where} is a SQLite database of another program; name another file in store.path",
-            path=where,
-        )
-    if version > len(MIGRATIONS):
-        raise StoreError(
-            f"{where} has schema version {version}, this Gridtide knows {len(MIGRATIONS)}; upgrade Gridtide",
-            path=where,
-            version=version,
-        )
-    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
-        connection.executescript(
-            f"BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID}; {script} "
-            f"PRAGMA user_version = {number}; COMMIT;"
-        )
+    (before,) = connection.execute("PRAGMA user_version").fetchone()
+    for version, migration in enumerate(migrations[before:], start=before + 1):
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            for statement in migration:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {version}")
+    return before, max(before, len(migrations))

@@ -1,85 +1,93 @@
-"""Jobs in one SQLite file: WAL, full synchronisation, one writer with group commit, readers beside it."""
+"""The store of one Gridtide on one machine: an SQLite file with group commit."""
 
-import fcntl
-import os
 import sqlite3
-import threading
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from contextlib import ExitStack, closing
+from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
-from adapters.store.codec import dump_entry, dump_record, load_entry, load_record
+from adapters.store import statements
+from adapters.store.codec import (
+    decode_cursor,
+    decode_entry,
+    decode_record,
+    encode_cursor,
+    to_us,
+)
+from adapters.store.database_file import (
+    connect,
+    lock_file,
+    make_durable,
+    prepare_file,
+    store_error,
+)
 from adapters.store.migrations import migrate
-from adapters.store.writer import GroupWriter, as_store_error
+from adapters.store.readers import ReaderPool, Row
+from adapters.store.writer import GroupCommitWriter, Write
 from scheduler.core.errors import (
     ConflictError,
     DuplicateJobError,
     InvalidInputError,
     NotFoundError,
     StaleRecordError,
-    StoreError,
 )
-from scheduler.core.job import ACTIVE_STATES, JobId, JobRecord, JobState
+from scheduler.core.job import JobRecord, JobState
 from scheduler.core.ledger import LedgerEntry
 from scheduler.ports import Event, NewJob
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_ADD_JOB: Final = "INSERT INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_ADD_EVENT: Final = "INSERT INTO events (at_us, kind, job_id, state, detail) VALUES (?, ?, ?, ?, ?)"
-_PUT_ENTRY: Final = "INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?)"
-Row = tuple[object, ...]
+_T = TypeVar("_T")
+_ALL_STATES: Final = frozenset(JobState)
 
 
 class SqliteStore:
-    """The embedded `JobStore`. One process at a time may open a file for writing.
+    """A `JobStore` in one file, for one process at a time.
+
+    Args:
+        path: made, with its folders, where it does not exist.
+        max_bytes: the file grows no further (its write-ahead log, some MB, not counted).
 
     Raises:
-        StoreError: on opening, where the file is not ours, corrupt, of a newer schema, or in use.
+        StoreError: the file cannot be used; it was not changed.
     """
 
-    def __init__(self, path: Path, *, max_batch: int = 512, max_pages: int | None = None) -> None:
-        self._path = path
-        self._readers = threading.local()
-        self._all_readers: list[sqlite3.Connection] = []
-        self._guard = threading.Lock()
-        self._is_closed = False
+    def __init__(self, path: Path, *, max_bytes: int | None = None) -> None:
+        self._path = path.resolve()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(f"{path.parent}: cannot be made: {error}", path=str(path)) from error
-        self._lock = self._take_lock()
-        try:
-            connection = self._open()
-        except BaseException:
-            os.close(self._lock)
-            raise
-        if max_pages is not None:
-            connection.execute(f"PRAGMA max_page_count = {max_pages}")
-        self._connection = connection
-        self._writer = GroupWriter(connection, max_batch=max_batch)
+            with ExitStack() as stack:
+                connection = _open(self._path, stack, max_bytes=max_bytes)
+                self._readers = ReaderPool(partial(connect, self._path, "ro"), path=self._path)
+                stack.callback(self._readers.close)
+                self._writer = GroupCommitWriter(connection, path=self._path)
+                stack.callback(self._writer.close)
+                self._resources = stack.pop_all()
+        except (sqlite3.Error, OSError) as error:
+            raise store_error(self._path, error) from error
 
     @property
     def durability(self) -> str:
-        """WAL with synchronous=FULL survives the loss of power."""
+        """What an acknowledged write survives: the loss of the machine's power."""
         return "machine"
 
-    @property
-    def commits(self) -> int:
-        """Transactions so far, for tests and benchmarks of group commit."""
-        return self._writer.commits
-
     def add_jobs(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
-        """See `JobStore`."""
-        rows = [_job_row(new) for new in jobs]
-        return self._writer.write(lambda connection: _add_all(connection, jobs, rows))
+        """Adds all jobs, or none, each with its event; returns the stored records."""
+        rows = [(new, statements.new_job_row(new), statements.event_row(new.event)) for new in jobs]
+
+        def write(connection: sqlite3.Connection) -> list[str | None]:
+            return [_add_job(connection, *row) for row in rows]
+
+        known = self._write(write)
+        return [
+            new.record if text is None else decode_record(text)
+            for new, text in zip(jobs, known, strict=True)
+        ]
 
     def get_job(self, job_id: str) -> JobRecord:
-        """See `JobStore`."""
-        rows = self._read("SELECT record FROM jobs WHERE job_id = ?", (job_id,))
-        if not rows:
-            raise NotFoundError(f"job {job_id!r} does not exist", field="job", value=job_id)
-        return load_record(str(rows[0][0]))
+        """The job. Raises NotFoundError."""
+        for (text,) in self._readers.rows(statements.FIND_JOB, (job_id,)):
+            return decode_record(text)
+        raise _no_such_job(job_id)
 
     def list_jobs(
         self,
@@ -89,50 +97,42 @@ class SqliteStore:
         after: str | None = None,
         limit: int = 100,
     ) -> tuple[list[JobRecord], str | None]:
-        """See `JobStore`."""
-        where, values = ["1"], list[object]()
-        if states is not None:
-            where.append(f"state IN ({', '.join('?' * len(states))})")
-            values += [str(state) for state in sorted(states)]
-        if project is not None:
-            where.append("project = ?")
-            values.append(project)
-        if after is not None:
-            where.append("(submitted_us, job_id) < (?, ?)")
-            values += _parse_cursor(after)
-        rows = self._read(
-            f"SELECT record, submitted_us, job_id FROM jobs WHERE {' AND '.join(where)} "  # noqa: S608 - fixed parts only
-            "ORDER BY submitted_us DESC, job_id DESC LIMIT ?",
-            (*values, limit + 1),
-        )
-        cursor = f"{rows[limit - 1][1]}:{rows[limit - 1][2]}" if len(rows) > limit else None
-        return [load_record(str(row[0])) for row in rows[:limit]], cursor
+        """A page of jobs, newest submission first, and the cursor of the next page or None."""
+        _require_limit(limit)
+        position = None if after is None else decode_cursor(after)
+        states = _ALL_STATES if states is None else states
+        if not states:
+            return [], None
+        # One row more than asked for shows whether there is another page.
+        rows = self._rows(statements.page_query(states, project, position, limit + 1))
+        page = rows[:limit]
+        cursor = encode_cursor(*page[-1][:2]) if len(rows) > limit else None
+        return [decode_record(text) for _, _, text in page], cursor
 
     def active_jobs(self) -> list[JobRecord]:
-        """See `JobStore`."""
-        rows = self._read(
-            "SELECT record FROM jobs WHERE is_active = 1 ORDER BY submitted_us, job_id", ()
-        )
-        return [load_record(str(row[0])) for row in rows]
+        """Every job that has not ended, oldest submission first."""
+        return [decode_record(text) for (text,) in self._readers.rows(statements.LIST_ACTIVE)]
 
     def update_job(
         self, record: JobRecord, *events: Event, entry: LedgerEntry | None = None
     ) -> None:
-        """See `JobStore`."""
-        body = dump_record(record)
-        entry_row = None if entry is None else _entry_row(entry)
+        """Replaces the job, appends the events and puts the entry, in one transaction."""
+        job_row = statements.job_row(record)
+        event_rows = [statements.event_row(event) for event in events]
+        put = None if entry is None else _entry_write(entry)
 
-        def work(connection: sqlite3.Connection) -> None:
-            _replace(connection, record, body)
-            connection.executemany(_ADD_EVENT, [_event_row(event) for event in events])
-            if entry_row is not None:
-                _put(connection, entry_row)
+        def write(connection: sqlite3.Connection) -> None:
+            _replace_job(connection, record, job_row)
+            connection.executemany(statements.ADD_EVENT, event_rows)
+            if put is not None:
+                put(connection)
 
-        self._writer.write(work)
+        self._write(write)
 
     def add_event(self, event: Event) -> None:
-        """See `JobStore`."""
-        self._writer.write(lambda connection: connection.execute(_ADD_EVENT, _event_row(event)))
+        """Appends an event that changes no job."""
+        row = statements.event_row(event)
+        self._write(lambda connection: _execute(connection, statements.ADD_EVENT, row))
 
     def events(
         self,
@@ -142,23 +142,14 @@ class SqliteStore:
         after_seq: int = 0,
         limit: int = 1000,
     ) -> list[Event]:
-        """See `JobStore`."""
-        where, values = ["seq > ?"], list[object]([after_seq])
-        for column, value in (("job_id", job_id), ("kind", kind)):
-            if value is not None:
-                where.append(f"{column} = ?")
-                values.append(value)
-        rows = self._read(
-            f"SELECT seq, at_us, kind, job_id, state, detail FROM events WHERE {' AND '.join(where)} "  # noqa: S608 - fixed parts only
-            "ORDER BY seq LIMIT ?",
-            (*values, limit),
-        )
-        return [_event(row) for row in rows]
+        """Events in order of `seq`, of one job or of all."""
+        _require_limit(limit)
+        rows = self._rows(statements.events_query(job_id, kind, after_seq, limit))
+        return [statements.read_event(row) for row in rows]
 
     def put_entry(self, entry: LedgerEntry) -> None:
-        """See `JobStore`."""
-        row = _entry_row(entry)
-        self._writer.write(lambda connection: _put(connection, row))
+        """Writes a ledger entry; a settled one is never replaced."""
+        self._write(_entry_write(entry))
 
     def entries(
         self,
@@ -167,231 +158,110 @@ class SqliteStore:
         to_at: datetime | None = None,
         unsettled_only: bool = False,
     ) -> list[LedgerEntry]:
-        """See `JobStore`."""
-        where, values = ["1"], list[object]()
-        if from_at is not None:
-            where.append("submitted_us >= ?")
-            values.append(_us(from_at))
-        if to_at is not None:
-            where.append("submitted_us < ?")
-            values.append(_us(to_at))
-        if unsettled_only:
-            where.append("is_settled = 0")
-        rows = self._read(
-            f"SELECT entry FROM ledger WHERE {' AND '.join(where)} ORDER BY submitted_us, job_id",  # noqa: S608 - fixed parts only
-            tuple(values),
+        """Ledger entries of jobs submitted in `[from_at, to_at)`, oldest submission first."""
+        query = statements.entries_query(
+            None if from_at is None else to_us(from_at),
+            None if to_at is None else to_us(to_at),
+            unsettled_only=unsettled_only,
         )
-        return [load_entry(str(row[0])) for row in rows]
+        return [decode_entry(text) for (text,) in self._rows(query)]
 
     def put_document(self, key: str, text: str) -> None:
-        """See `JobStore`."""
-        self._writer.write(
-            lambda connection: connection.execute(
-                "INSERT OR REPLACE INTO documents VALUES (?, ?)", (key, text)
-            )
-        )
+        """Keeps a small text under a key."""
+        self._write(lambda connection: _execute(connection, statements.PUT_DOCUMENT, (key, text)))
 
     def get_document(self, key: str) -> str | None:
-        """See `JobStore`."""
-        rows = self._read("SELECT body FROM documents WHERE key = ?", (key,))
-        return str(rows[0][0]) if rows else None
+        """The text under that key, or None."""
+        for (text,) in self._readers.rows(statements.FIND_DOCUMENT, (key,)):
+            return str(text)
+        return None
 
     def close(self) -> None:
-        """See `JobStore`."""
-        with self._guard:
-            if self._is_closed:
-                return
-            self._is_closed = True
-        self._writer.close()
-        for reader in self._all_readers:
-            reader.close()
-        self._connection.close()
-        os.close(self._lock)
+        """Finishes pending writes and releases the file. Further calls raise StoreError."""
+        self._resources.close()
 
-    def _take_lock(self) -> int:
-        lock_path = self._path.with_name(self._path.name + ".lock")
-        try:
-            lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StoreError(f"{lock_path}: cannot be opened: {error}") from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(lock)
-            raise StoreError(
-                f"{self._path} is in use by another Gridtide service; stop that one, or name another file in store.path",
-                path=str(self._path),
-            ) from None
-        return lock
+    def _write(self, write: Write[_T]) -> _T:
+        return self._writer.submit(write).result()
 
-    def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._path, isolation_level=None, check_same_thread=False, timeout=10
-        )
-        try:
-            problems = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if problems != "ok":
-                raise _corrupt(self._path, str(problems))
-            migrate(connection, str(self._path))
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-        except sqlite3.DatabaseError as error:
-            connection.close()
-            is_damage = "malformed" in str(error) or "not a database" in str(error)
-            raise (
-                _corrupt(self._path, str(error)) if is_damage else as_store_error(error)
-            ) from error
-        except StoreError:
-            connection.close()
-            raise
-        return connection
-
-    def _read(self, sql: str, values: Sequence[object]) -> list[Row]:
-        if self._is_closed:
-            raise StoreError("the store is closed")
-        reader: sqlite3.Connection | None = getattr(self._readers, "connection", None)
-        if reader is None:
-            reader = sqlite3.connect(
-                self._path, isolation_level=None, check_same_thread=False, timeout=10
-            )
-            self._readers.connection = reader
-            with self._guard:
-                self._all_readers.append(reader)
-        try:
-            return reader.execute(sql, tuple(values)).fetchall()
-        except sqlite3.Error as error:
-            raise as_store_error(error) from error
+    def _rows(self, query: tuple[str, Row]) -> list[Row]:
+        return self._readers.rows(*query)
 
 
-def _corrupt(path: Path, what: str) -> StoreError:
-    return StoreError(
-        f"{path} is not a sound Gridtide store ({what}); it was left as it is. Restore it from a backup, "
-        "or move it away to begin with an empty one",
-        path=str(path),
-    )
+def _open(path: Path, stack: ExitStack, *, max_bytes: int | None) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stack.enter_context(lock_file(path))
+    prepare_file(path)
+    connection = stack.enter_context(closing(connect(path, "rw")))
+    make_durable(connection, max_bytes=max_bytes)
+    migrate(connection)
+    return connection
 
 
-def _add_all(
-    connection: sqlite3.Connection, jobs: Sequence[NewJob], rows: Sequence[Row]
-) -> list[JobRecord]:
-    stored = []
-    for new, row in zip(jobs, rows, strict=True):
-        known = _known(connection, new)
-        if known is not None:
-            stored.append(known)
-            continue
-        try:
-            connection.execute(_ADD_JOB, row)
-        except sqlite3.IntegrityError as error:
-            raise DuplicateJobError(
-                f"job {new.record.job.job_id} exists already", job_id=new.record.job.job_id
-            ) from error
-        connection.execute(_ADD_EVENT, _event_row(new.event))
-        stored.append(new.record)
-    return stored
+def _execute(connection: sqlite3.Connection, sql: str, row: Row) -> None:
+    connection.execute(sql, row)
 
 
-def _known(connection: sqlite3.Connection, new: NewJob) -> JobRecord | None:
-    if new.idempotency_key is None:
+def _add_job(
+    connection: sqlite3.Connection, new: NewJob, job_row: Row, event_row: Row
+) -> str | None:
+    """None for an added job; the stored record's text where the request is a repeat."""
+    if connection.execute(statements.ADD_JOB, job_row).rowcount:
+        connection.execute(statements.ADD_EVENT, event_row)
         return None
-    row = connection.execute(
-        "SELECT record, request_digest FROM jobs WHERE idempotency_key = ?", (new.idempotency_key,)
-    ).fetchone()
-    if row is None:
-        return None
-    if row[1] != new.request_digest:
+    key, job_id = new.idempotency_key, new.record.job.job_id
+    known = connection.execute(statements.FIND_KEY, (key,)).fetchone()
+    if known is None:
+        raise DuplicateJobError(f"job id {job_id} is taken; use another one", job_id=job_id)
+    known_id, digest, text = known
+    if digest != new.request_digest:
         raise DuplicateJobError(
-            f"idempotency key {new.idempotency_key!r} was used for another request",
-            field="Idempotency-Key",
-            value=new.idempotency_key,
+            f"idempotency key {key!r} was used for another request, which became job {known_id}; "
+            "use a new key for a new job",
+            idempotency_key=key,
+            job_id=known_id,
         )
-    return load_record(str(row[0]))
+    return str(text)
 
 
-def _replace(connection: sqlite3.Connection, record: JobRecord, body: str) -> None:
-    job_id = record.job.job_id
-    changed = connection.execute(
-        "UPDATE jobs SET version = ?, state = ?, is_active = ?, record = ? WHERE job_id = ? AND version = ?",
-        (
-            record.version,
-            str(record.state),
-            record.state in ACTIVE_STATES,
-            body,
-            job_id,
-            record.version - 1,
-        ),
-    ).rowcount
-    if changed:
+def _replace_job(connection: sqlite3.Connection, record: JobRecord, job_row: Row) -> None:
+    expected = record.version - 1
+    if connection.execute(statements.REPLACE_JOB, (*job_row, expected)).rowcount:
         return
-    found = connection.execute("SELECT version FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
+    job_id = record.job.job_id
+    found = connection.execute(statements.FIND_VERSION, (job_id,)).fetchone()
     if found is None:
-        raise NotFoundError(f"job {job_id!r} does not exist", field="job", value=job_id)
+        raise _no_such_job(job_id)
     raise StaleRecordError(
-        f"job {job_id} has version {found[0]}; a change to version {record.version} came too late",
+        f"job {job_id} has version {found[0]}, not {expected}; read it again",
         job_id=job_id,
         version=found[0],
+        expected=expected,
     )
 
 
-def _put(connection: sqlite3.Connection, row: Row) -> None:
-    found = connection.execute(
-        "SELECT is_settled, entry FROM ledger WHERE job_id = ?", (row[0],)
-    ).fetchone()
-    if found is not None and found[0]:
-        if found[1] != row[3]:
+def _entry_write(entry: LedgerEntry) -> Write[None]:
+    row = statements.entry_row(entry)
+
+    def write(connection: sqlite3.Connection) -> None:
+        if connection.execute(statements.PUT_ENTRY, row).rowcount:
+            return
+        (text,) = connection.execute(statements.FIND_ENTRY, (entry.job_id,)).fetchone()
+        # As values, not as text: an upgrade may write the same entry in another way.
+        if decode_entry(text) != entry:
             raise ConflictError(
-                f"the ledger entry of job {row[0]} is settled and cannot change", job_id=str(row[0])
+                f"the ledger entry of job {entry.job_id} is settled and cannot change",
+                job_id=entry.job_id,
             )
-        return
-    connection.execute(_PUT_ENTRY, row)
+
+    return write
 
 
-def _job_row(new: NewJob) -> Row:
-    record = new.record
-    return (
-        record.job.job_id,
-        record.version,
-        str(record.state),
-        record.state in ACTIVE_STATES,
-        record.job.project,
-        _us(record.job.submitted_at),
-        new.idempotency_key,
-        new.request_digest,
-        dump_record(record),
-    )
+def _no_such_job(job_id: str) -> NotFoundError:
+    return NotFoundError(f"no job has the id {job_id!r}; list them to see its id", job_id=job_id)
 
 
-def _entry_row(entry: LedgerEntry) -> Row:
-    return entry.job_id, _us(entry.submitted_at), entry.is_settled, dump_entry(entry)
-
-
-def _event_row(event: Event) -> Row:
-    state = None if event.state is None else str(event.state)
-    return _us(event.at), event.kind, event.job_id, state, event.detail
-
-
-def _event(row: Row) -> Event:
-    seq, at_us, kind, job_id, state, detail = row
-    return Event(
-        seq=int(str(seq)),
-        at=_EPOCH + timedelta(microseconds=int(str(at_us))),
-        kind=str(kind),
-        job_id=None if job_id is None else JobId(str(job_id)),
-        state=None if state is None else JobState(str(state)),
-        detail=str(detail),
-    )
-
-
-def _us(at: datetime) -> int:
-    return (at - _EPOCH) // timedelta(microseconds=1)
-
-
-def _parse_cursor(cursor: str) -> list[object]:
-    submitted, _, job_id = cursor.partition(":")
-    if not submitted.lstrip("-").isdigit() or not job_id:
+def _require_limit(limit: int) -> None:
+    if limit < 1:
         raise InvalidInputError(
-            f"after: {cursor!r} is not a cursor of this list; take `next` of the page before",
-            field="after",
-            value=cursor,
+            f"limit: {limit} is not valid; it must be 1 or more", field="limit", value=limit
         )
-    return [int(submitted), job_id]

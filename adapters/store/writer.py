@@ -1,136 +1,149 @@
-"""One thread that writes: whatever waits is written together and shares one commit."""
+"""The one thread that writes: what is waiting when it comes by shares one transaction and fsync."""
 
-import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Final, TypeVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Generic, TypeVar
 
-from scheduler.core.errors import GridtideError, StoreError
+from adapters.store.database_file import store_error
+from scheduler.core.errors import StoreError
 
-T = TypeVar("T")
-Write = Callable[[sqlite3.Connection], object]
-_Item = tuple[Write, "Future[object]"]
-QUEUE_LIMIT: Final = 10_000
-WAIT_S: Final = 60.0
+_T = TypeVar("_T")
+Write = Callable[[sqlite3.Connection], _T]
+
+MAX_BATCH: Final = 512
+MAX_WAITING: Final = 4096
+GATHER_S: Final = 0.0005
+"""Longest wait for a batch to become as large as the one before; about one fsync of a fast disk."""
 
 
-class GroupWriter:
-    """Runs writes in order, up to `max_batch` in a transaction; one that fails undoes only itself."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pending(Generic[_T]):
+    """A write, and where its caller waits."""
 
-    def __init__(self, connection: sqlite3.Connection, *, max_batch: int = 512) -> None:
-        self._connection = connection
-        self._max_batch = max_batch
-        self._queue: queue.Queue[_Item | None] = queue.Queue(QUEUE_LIMIT)
-        self._is_closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
-        self._thread.start()
+    write: Write[_T]
+    future: "Future[_T]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What a write came to within its transaction: a value or an error."""
+
+    value: object = None
+    error: Exception | None = None
+
+
+class GroupCommitWriter:
+    """Runs writes one after the other, and commits as many at once as are waiting.
+
+    A write that raises undoes only itself; a commit that fails, fails all that it held.
+
+    Args:
+        connection: in autocommit mode; the thread's alone until `close`.
+        path: the file, for messages.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, *, path: Path) -> None:
         self.commits = 0
-        self.writes = 0
+        self._connection = connection
+        self._path = path
+        self._waiting: deque[_Pending[Any]] = deque()
+        self._is_closing = False
+        self._wakes_at = 1
+        self._n_last = 1
+        lock = threading.Lock()
+        self._has_work = threading.Condition(lock)
+        self._has_room = threading.Condition(lock)
+        self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
+        self._thread.start()
 
-    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """The result of `work` once it is durable.
-
-        Raises:
-            StoreError: closed, overloaded, or the commit failed: nothing was written.
-        """
-        if self._is_closed.is_set():
-            raise StoreError("the store is closed")
-        future: Future[T] = Future()
-        try:
-            self._queue.put((work, future), timeout=WAIT_S)  # type: ignore[arg-type]
-        except queue.Full:
-            raise StoreError("the store is overloaded; try again") from None
-        return future.result()
+    def submit(self, write: Write[_T]) -> "Future[_T]":
+        """The future of a write: done once the write is durable, or has failed."""
+        future: Future[_T] = Future()
+        with self._has_room:
+            while len(self._waiting) >= MAX_WAITING and not self._is_closing:
+                self._has_room.wait()
+            if self._is_closing:
+                raise StoreError(f"{self._path} was closed", path=str(self._path))
+            self._waiting.append(_Pending(write, future))
+            if len(self._waiting) >= self._wakes_at:
+                self._has_work.notify()
+        return future
 
     def close(self) -> None:
-        """Finishes what waits and stops the thread."""
-        if not self._is_closed.is_set():
-            self._is_closed.set()
-            self._queue.put(None)
-            self._thread.join()
+        """Finishes what is waiting, and ends the thread."""
+        with self._has_work:
+            self._is_closing = True
+            self._has_work.notify_all()
+            self._has_room.notify_all()
+        self._thread.join()
 
-    def _run(self) -> None:
-        is_open = True
-        while is_open:
-            first = self._queue.get()
-            batch: list[_Item] = []
-            is_open = first is not None
-            while first is not None:
-                batch.append(first)
-                if len(batch) >= self._max_batch:
-                    break
-                try:
-                    first = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-                is_open = first is not None
-            if batch:
-                self._commit(batch)
-        while True:  # writers that came in between the flag and the end
-            try:
-                left = self._queue.get_nowait()
-            except queue.Empty:
-                return
-            if left is not None:
-                left[1].set_exception(StoreError("the store is closed"))
+    def _work(self) -> None:
+        while batch := self._take():
+            self._run(batch)
 
-    def _commit(self, batch: list[_Item]) -> None:
-        done: list[tuple[Future[object], object, BaseException | None]] = []
+    def _take(self) -> list[_Pending[Any]]:
+        with self._has_work:
+            while not self._waiting and not self._is_closing:
+                self._has_work.wait()
+            self._gather()
+            n_taken = min(len(self._waiting), MAX_BATCH)
+            batch = [self._waiting.popleft() for _ in range(n_taken)]
+            self._n_last = n_taken
+            self._has_room.notify_all()
+        return batch
+
+    def _gather(self) -> None:
+        # The callers of the last batch were all let go at once: who writes again comes within
+        # microseconds of the first one, and would otherwise wait for a whole fsync in between.
+        if len(self._waiting) < self._n_last and not self._is_closing:
+            self._wakes_at = self._n_last
+            self._has_work.wait(GATHER_S)
+            self._wakes_at = 1
+
+    def _run(self, batch: Sequence[_Pending[Any]]) -> None:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            for work, future in batch:
-                done.append((future, *self._one(work, is_alone=len(batch) == 1)))
+            outcomes = [self._attempt(pending.write) for pending in batch]
             self._connection.execute("COMMIT")
-            self.commits += 1
-            self.writes += len(batch)
         except sqlite3.Error as error:
-            self._roll_back()
-            failure = as_store_error(error)
-            done = [(future, None, failure) for _, future in batch]
-        for future, result, problem in done:
-            if problem is None:
-                future.set_result(result)
+            self._give_up(batch, error)
+            return
+        self.commits += 1
+        for pending, outcome in zip(batch, outcomes, strict=True):
+            if outcome.error is None:
+                pending.future.set_result(outcome.value)
             else:
-                future.set_exception(problem)
+                pending.future.set_exception(outcome.error)
 
-    def _one(self, work: Write, *, is_alone: bool) -> tuple[object, BaseException | None]:
-        """Result or error of one write; what it did is undone where it failed.
-
-        An error that has ended the whole transaction (a full disk may) is raised.
-        """
-        if not is_alone:
-            self._connection.execute("SAVEPOINT one")
+    def _attempt(self, write: Write[object]) -> _Done:
+        self._connection.execute("SAVEPOINT one")
         try:
-            result = work(self._connection)
-        except (GridtideError, sqlite3.Error) as error:
-            if not self._connection.in_transaction:
-                raise
-            if is_alone:
-                self._connection.execute("ROLLBACK")
-                self._connection.execute("BEGIN IMMEDIATE")
-            else:
-                self._connection.execute("ROLLBACK TO one")
-                self._connection.execute("RELEASE one")
-            return None, as_store_error(error) if isinstance(error, sqlite3.Error) else error
-        if not is_alone:
-            self._connection.execute("RELEASE one")
-        return result, None
+            value = write(self._connection)
+        except Exception as error:
+            if isinstance(error, sqlite3.Error) and not self._connection.in_transaction:
+                raise  # SQLite gave up the whole transaction, and the writes before this one too
+            self._connection.execute("ROLLBACK TO one")
+            outcome = _Done(error=self._as_ours(error))
+        else:
+            outcome = _Done(value)
+        self._connection.execute("RELEASE one")
+        return outcome
 
-    def _roll_back(self) -> None:
+    def _give_up(self, batch: Sequence[_Pending[Any]], error: sqlite3.Error) -> None:
+        # Also the writes that failed by themselves: they may have met rows that are gone now.
         if self._connection.in_transaction:
-            try:
-                self._connection.execute("ROLLBACK")
-            except sqlite3.Error:
-                return  # the failed statement has already rolled back
+            self._connection.execute("ROLLBACK")
+        for pending in batch:
+            pending.future.set_exception(store_error(self._path, error))
 
-
-def as_store_error(error: sqlite3.Error) -> StoreError:
-    """What SQLite's error means for the user."""
-    text = str(error)
-    if "full" in text or "disk I/O" in text:
-        return StoreError(
-            f"the disk of the store is full or failing ({text}); nothing was written; free space and try again"
-        )
-    return StoreError(f"the store failed: {text}; nothing was written")
+    def _as_ours(self, error: Exception) -> Exception:
+        if not isinstance(error, sqlite3.Error):
+            return error
+        ours = store_error(self._path, error)
+        ours.__cause__ = error
+        return ours

@@ -25,16 +25,13 @@ def render_report(  # noqa: PLR0913 - the parts of a page
 ) -> str:
     """The page. Times in UTC; unknown figures are shown as unknown, never as zero."""
     style = files("scheduler.server").joinpath("report.css").read_text(encoding="utf-8")
-    highest = max(
-        (int(series.mg_per_kwh.max()) / 1000 for series in intensity.values()), default=1.0
-    )
     body = f"""
 <header><h1>{escape(title)}</h1><p>{generated_at:%A %d %B %Y, %H:%M} UTC. All times are UTC.</p></header>
 {_cards(summary)}
 <section><h2>When and where the jobs ran</h2>
 <p>Colour is the carbon intensity of the grid. A thin line is the wait since submission, a bar a run, a dotted
 line a pause, a red tick the deadline.</p>
-{report_svg.legend(highest)}
+{report_svg.legend(report_svg.Colours.over(intensity, window))}
 {report_svg.timeline(entries, intensity, regions, window)}</section>
 <section><h2>What each job saved</h2>
 <p>Against running at once at home. To the left of the line waiting or moving made it worse.</p>

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import Final
 
@@ -45,10 +45,39 @@ def pack_lanes(windows: Sequence[Window]) -> list[int]:
     return chosen
 
 
-def colour(g_per_kwh: float, highest: float) -> str:
-    """Colour of an intensity, on a scale from 0 to the page's highest."""
-    step = int(len(PALETTE) * g_per_kwh / highest) if highest > 0 else 0
-    return PALETTE[min(max(step, 0), len(PALETTE) - 1)]
+@dataclass(frozen=True, slots=True)
+class Colours:
+    """Intensity to colour, from the page's cleanest to its dirtiest hour, in g/kWh."""
+
+    lowest: float
+    highest: float
+
+    @classmethod
+    def over(cls, intensity: Mapping[str, IntensitySeries], window: Window) -> "Colours":
+        """The scale of all values that the window shows."""
+        begin_s, end_s = window.start_at.timestamp(), window.end_at.timestamp()
+        shown = [
+            mg / 1000
+            for series in intensity.values()
+            for mg, low, high in zip(
+                series.mg_per_kwh.tolist(),
+                series.edges_s[:-1].tolist(),
+                series.edges_s[1:].tolist(),
+                strict=True,
+            )
+            if mg != GAP_MG and high > begin_s and low < end_s
+        ]
+        return cls(min(shown, default=0.0), max(shown, default=1.0))
+
+    def border(self, step: int) -> float:
+        """Lower border of a colour step."""
+        return self.lowest + (self.highest - self.lowest) * step / len(PALETTE)
+
+    def of(self, g_per_kwh: float) -> str:
+        """The colour of an intensity."""
+        reach = self.highest - self.lowest
+        step = int(len(PALETTE) * (g_per_kwh - self.lowest) / reach) if reach > 0 else 0
+        return PALETTE[min(max(step, 0), len(PALETTE) - 1)]
 
 
 def timeline(
@@ -59,12 +88,10 @@ def timeline(
 ) -> str:
     """One strip of intensity per region, with every run laid under it in time."""
     scale = Scale(window)
-    highest = max(
-        (int(series.mg_per_kwh.max()) / 1000 for series in intensity.values()), default=1.0
-    )
-    parts, top = list[str](), 4.0
+    colours = Colours.over(intensity, window)
+    parts, top = [_ticks(scale)], 4.0
     for region_id, zone_id in regions.items():
-        parts.append(_strip(region_id, zone_id, intensity.get(zone_id), scale, (top, highest)))
+        parts.append(_strip(region_id, zone_id, intensity.get(zone_id), scale, (top, colours)))
         drawn, height = _jobs(entries, region_id, scale, top + STRIP + 4)
         parts.append(drawn)
         top += STRIP + height + 22
@@ -75,18 +102,21 @@ def timeline(
     )
 
 
-def legend(highest: float) -> str:
+def legend(colours: Colours) -> str:
     """The colour scale in g/kWh."""
     size = 44
     cells = "".join(
         f'<rect x="{index * size}" y="0" width="{size}" height="12" fill="{shade}"/>'
-        f'<text x="{index * size}" y="26">{highest * index / len(PALETTE):.0f}</text>'
+        f'<text x="{index * size}" y="26">{colours.border(index):.0f}</text>'
         for index, shade in enumerate(PALETTE)
     )
     width = size * len(PALETTE)
+    said = (
+        f"Colour scale from {colours.lowest:.0f} to {colours.highest:.0f} grams per kilowatt-hour"
+    )
     return (
-        f'<svg class="legend" role="img" aria-label="Colour scale from 0 to {highest:.0f} grams per kilowatt-hour" '
-        f'viewBox="0 0 {width + 100} 32">{cells}<text x="{width}" y="26">{highest:.0f} g/kWh</text></svg>'
+        f'<svg class="legend" role="img" aria-label="{said}" viewBox="0 0 {width + 100} 32">{cells}'
+        f'<text x="{width}" y="26">{colours.highest:.0f} g/kWh</text></svg>'
     )
 
 
@@ -126,9 +156,9 @@ def _strip(  # noqa: PLR0917 - the parts of a picture
     zone_id: str,
     series: IntensitySeries | None,
     scale: Scale,
-    place: tuple[float, float],
+    place: tuple[float, Colours],
 ) -> str:
-    top, highest = place
+    top, colours = place
     label = (
         f'<text class="region" x="0" y="{top + 18}">{escape(region_id)}</text>'
         f'<text class="zone" x="0" y="{top + 34}">{escape(zone_id)}</text>'
@@ -152,7 +182,7 @@ def _strip(  # noqa: PLR0917 - the parts of a picture
         if width <= 0:
             continue
         is_known = mg != GAP_MG
-        fill = f'fill="{colour(mg / 1000, highest)}"' if is_known else 'class="gap"'
+        fill = f'fill="{colours.of(mg / 1000)}"' if is_known else 'class="gap"'
         text = f"{mg / 1000:.0f} g/kWh" if is_known else "unknown"
         cells.append(
             f'<rect {fill} x="{x:.2f}" y="{top}" width="{width + 0.3:.2f}" height="{STRIP}">'
@@ -190,10 +220,11 @@ def _job(entry: LedgerEntry, runs: Sequence[LedgerRun], scale: Scale, y: float) 
     middle = y + BAR / 2
     first, last = scale.x(runs[0].window.start_at), scale.x(runs[-1].window.end_at)
     waited = scale.x(entry.submitted_at)
-    parts = [
-        f'<line class="wait" x1="{waited:.1f}" x2="{first:.1f}" y1="{middle}" y2="{middle}"/>',
-        f'<line class="pause" x1="{first:.1f}" x2="{last:.1f}" y1="{middle}" y2="{middle}"/>',
-    ]
+    parts = [f'<line class="wait" x1="{waited:.1f}" x2="{first:.1f}" y1="{middle}" y2="{middle}"/>']
+    if len(runs) > 1:
+        parts.append(
+            f'<line class="pause" x1="{first:.1f}" x2="{last:.1f}" y1="{middle}" y2="{middle}"/>'
+        )
     for run in runs:
         x, end = scale.x(run.window.start_at), scale.x(run.window.end_at)
         figures = "unknown" if run.emissions_g is None else f"{run.emissions_g:,.0f} g"
@@ -217,22 +248,31 @@ def _job(entry: LedgerEntry, runs: Sequence[LedgerRun], scale: Scale, y: float) 
     return f"<g>{''.join(parts)}</g>"
 
 
-def _axis(scale: Scale, top: float) -> str:
+def _hours(scale: Scale) -> list[datetime]:
+    """Instants to label: full hours, at most about two dozen."""
     hours = scale.window.duration_s / 3600
     every = next((step for step in (1, 3, 6, 12, 24, 48, 168) if hours / step <= 24), 336)
-    at = scale.window.start_at.replace(minute=0, second=0, microsecond=0)
+    first = int(scale.window.start_at.timestamp()) // 3600
+    last = int(scale.window.end_at.timestamp()) // 3600
+    return [
+        datetime.fromtimestamp(hour * 3600, UTC)
+        for hour in range(first, last + 1)
+        if hour % every == 0 and hour * 3600 >= scale.window.start_at.timestamp()
+    ]
+
+
+def _ticks(scale: Scale) -> str:
+    return "".join(
+        f'<line class="tick" x1="{scale.x(at):.1f}" x2="{scale.x(at):.1f}" y1="0" y2="100%"/>'
+        for at in _hours(scale)
+    )
+
+
+def _axis(scale: Scale, top: float) -> str:
     parts: list[str] = []
-    while at <= scale.window.end_at:
-        if at >= scale.window.start_at and (int(at.timestamp()) // 3600) % every == 0:
-            x = scale.x(at)
-            day = (
-                f'<text class="day" x="{x:.1f}" y="{top + 26}">{at:%a %d %b}</text>'
-                if at.hour == 0 or not parts
-                else ""
-            )
-            parts.append(
-                f'<line class="tick" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{top}"/>'
-                f'<text x="{x:.1f}" y="{top + 12}">{at:%H:%M}</text>{day}'
-            )
-        at += timedelta(hours=1)
+    for at in _hours(scale):
+        x = scale.x(at)
+        parts.append(f'<text x="{x:.1f}" y="{top + 12}">{at:%H:%M}</text>')
+        if at.hour == 0 or len(parts) == 1:
+            parts.append(f'<text class="day" x="{x:.1f}" y="{top + 26}">{at:%a %d %b}</text>')
     return "".join(parts)
