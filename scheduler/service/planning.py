@@ -218,12 +218,12 @@ class Planning:
         """
         with self._lock:
             search, snapshot = self._current_search()
-            request = request_of(job, choices_of(job, self._fleet))
-            request = replace(request, earliest_at=max(request.earliest_at, at))
+            asked = request_of(job, choices_of(job, self._fleet))
+            request = replace(asked, earliest_at=max(asked.earliest_at, at))
             found = search.place(request)
             if isinstance(found, Unplaced):
                 found = self._squeeze(request, found)
-            baseline = freeze_baseline(replace(snapshot, now=at), request)
+            baseline = freeze_baseline(replace(snapshot, now=job.submitted_at), asked)
         return Admission(baseline=baseline, placement=found)
 
     def hold_place(self, record: JobRecord) -> None:
