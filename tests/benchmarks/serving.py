@@ -9,9 +9,14 @@ from pathlib import Path
 import uvicorn
 from pydantic import BaseModel
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+
+from scheduler.server.http_api import build_api
+from scheduler.server.settings import load_settings
+from scheduler.server.wiring import build_service
 
 SETTINGS = """
 server: {port: %d}
@@ -53,8 +58,6 @@ def _commit_per_request(folder: Path) -> Starlette:
             connection.execute("INSERT INTO bench (body) VALUES (?)", (body,))
 
     async def submit(request: Request) -> JSONResponse:
-        from starlette.concurrency import run_in_threadpool
-
         job = _Small.model_validate_json(await request.body())
         await run_in_threadpool(store, job.model_dump_json())
         return JSONResponse({"id": job.name}, status_code=201)
@@ -69,10 +72,6 @@ def main() -> None:
     elif kind == "commit-per-request":
         app = _commit_per_request(folder)
     else:
-        from scheduler.server.http_api import build_api
-        from scheduler.server.settings import load_settings
-        from scheduler.server.wiring import build_service
-
         config = folder / "gridtide.yaml"
         config.write_text(SETTINGS % port, encoding="utf-8")
         app = build_api(build_service(load_settings(config)))

@@ -1,7 +1,9 @@
 """The HTTP API over a real store and cluster: routes, and every kind of bad input."""
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +77,6 @@ def test_deadline_before_now_plus_duration_is_refused_with_the_earliest_finish(w
     later = client.get("/healthz").json()["now"]
     assert later >= deadline[:19]
     soon = service.clock.now().timestamp() + 1800
-    from datetime import UTC, datetime
-
     document = job(deadline=datetime.fromtimestamp(soon, UTC).isoformat())
     del document["patience"]
     reply = client.post("/v1/jobs", json=document)
@@ -187,8 +187,6 @@ def test_real_process_runs_and_its_footprint_is_accounted(world: Api) -> None:
     client, service = world
     path = "/v1/jobs/" + client.post("/v1/jobs", json=job()).json()["id"]
     client.post(f"{path}/run-now")
-    import threading
-
     for _ in range(500):
         service.cycle.tick()
         if client.get(path).json()["state"] == "succeeded":

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from scheduler.core.ledger import summarise
+from scheduler.core.timegrid import Window
+from scheduler.server.report_html import render_report
 from tests.unit.service.world import make_world
 
 CHROMIUM = next(
@@ -38,10 +41,6 @@ def test_report_renders_in_a_browser_without_any_request(tmp_path: Path) -> None
 
 
 def _report(folder: Path) -> str:
-    from scheduler.core.ledger import summarise
-    from scheduler.core.timegrid import Window
-    from scheduler.server.report_html import render_report
-
     world = make_world(folder, zones=("DE", "FR"))
     for index in range(4):
         world.submit(f"job-{index}", hours=3, patience=20)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.core.errors import InvalidConfigError
+from scheduler.core.errors import InvalidConfigError, InvalidInputError
 from scheduler.server.settings import is_loopback, load_settings
 from scheduler.server.wiring import build_clock, build_fleet, build_forecaster, load_hardware
 
@@ -49,8 +49,6 @@ def test_wrong_settings_are_refused_with_file_key_and_valid_form(
 
 
 def _load_or_wrap(tmp_path: Path, text: str) -> None:
-    from scheduler.core.errors import InvalidInputError
-
     try:
         _load(tmp_path, text)
     except InvalidConfigError:

@@ -8,6 +8,7 @@ import pytest
 
 from scheduler.core.errors import ConflictError, InfeasibleError
 from scheduler.core.job import JobState
+from scheduler.service.job_queue import Submission
 from tests.unit.service.world import DAY_G, START, DailySource, World, make_job, make_world
 
 Make = Callable[..., World]
@@ -282,8 +283,6 @@ def test_explanation_names_runner_up_now_and_slack(make: Make) -> None:
 def test_new_job_never_takes_the_window_of_one_that_was_admitted(make: Make) -> None:
     world = make(gpus=1)
     first = make_job(world.clock, "first", hours=4, patience=1)
-    from scheduler.service.job_queue import Submission
-
     world.queue.submit([Submission(job=first)])
     with pytest.raises(InfeasibleError):
         world.submit("second", hours=4, patience=1, priority=100)

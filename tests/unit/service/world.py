@@ -163,7 +163,7 @@ def make_world(
     }
     sources = [DailySource(DAY_G)] if sources is None else sources
     forecaster = Forecaster(
-        chains={zone: sources for zone in zones},
+        chains=dict.fromkeys(zones, sources),
         scope=Scope.LIFECYCLE,
         clock=clock,
         max_age=timedelta(hours=6),
