@@ -7,7 +7,7 @@ def energy_kwh(*, power_w: float, duration_s: float, pue: float) -> float:
     """Facility energy in kWh of devices that draw `power_w` for `duration_s`.
 
     Source: the formula of Strubell et al. 2019 (arXiv 1906.02243) and Patterson et al. 2021
-    (arXiv 2104.10350), whose tables `tests/unit/test_footprint.py` reproduces.
+    (arXiv 2104.10350), whose tables `tests/unit/core/test_footprint.py` reproduces.
     """
     return power_w * duration_s * pue / WATT_SECONDS_PER_KWH
 

@@ -1,0 +1,126 @@
+"""Intensity series and the matrix that a plan reads."""
+
+import numpy as np
+import pytest
+
+from scheduler.core.errors import ForecastRejectedError, InvalidInputError
+from scheduler.core.forecast import (
+    GAP_MG,
+    IntensitySeries,
+    Quality,
+    Scope,
+    SignalKind,
+    build_matrix,
+    epoch_s,
+)
+from scheduler.core.timegrid import SlotGrid, Window
+from tests.unit.core.builders import HOUR, T0, at, provenance, series
+
+NAN = float("nan")
+
+
+def _series(edges: list[int], values: list[int]) -> IntensitySeries:
+    return IntensitySeries(
+        zone_id="DE",
+        edges_s=np.array(edges),
+        mg_per_kwh=np.array(values),
+        provenance=provenance("probe"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("edges", "values", "says"),
+    [
+        ([0, 1], [5, 5], "do not fit"),
+        ([0], [], "do not fit"),
+        ([0, 0], [5], "not strictly increasing"),
+        ([0, 2, 1], [5, 5], "not strictly increasing"),
+        ([0, 1], [-2], "outside 0 to 3000"),
+        ([0, 1], [3_000_001], "outside 0 to 3000"),
+    ],
+)
+def test_series_that_cannot_be_true_is_refused_with_source_and_zone(
+    edges: list[int], values: list[int], says: str
+) -> None:
+    with pytest.raises(ForecastRejectedError, match=f"probe: .* zone DE .*{says}"):
+        _series(edges, values)
+
+
+@pytest.mark.parametrize("value", [-0.001, -1.0, float("inf"), -float("inf"), 3000.01, 1e300])
+def test_grams_that_cannot_be_true_are_refused(value: float) -> None:
+    with pytest.raises(ForecastRejectedError):
+        series([100.0, value])
+
+
+def test_nan_is_a_gap_and_not_a_number() -> None:
+    made = series([100.0, NAN, 0.0])
+    assert made.mg_per_kwh.tolist() == [100_000, GAP_MG, 0]
+    assert made.integral_mg_s(Window(at(0), at(1))) == 100_000 * HOUR
+    assert made.integral_mg_s(Window(at(0.5), at(1.5))) is None
+    assert made.integral_mg_s(Window(at(2), at(3))) == 0
+
+
+def test_integral_counts_parts_of_intervals_and_nothing_beyond_the_edges() -> None:
+    made = series([100.0, 200.0])
+    assert made.integral_mg_s(Window(at(0.5), at(1.25))) == (100_000 * 0.5 + 200_000 * 0.25) * HOUR
+    assert made.integral_mg_s(Window(at(1), at(2.5))) is None
+    assert made.integral_mg_s(Window(at(-1), at(1))) is None
+    assert made.coverage_s == (epoch_s(T0), epoch_s(at(2)))
+
+
+def test_series_does_not_change_after_it_is_made() -> None:
+    edges = np.array([0, 3600])
+    made = IntensitySeries(
+        zone_id="DE", edges_s=edges, mg_per_kwh=np.array([5]), provenance=provenance()
+    )
+    edges[1] = 9
+    assert made.edges_s.tolist() == [0, 3600]
+    with pytest.raises(ValueError, match="read-only"):
+        made.mg_per_kwh[0] = 7
+
+
+def test_half_hours_become_the_mean_of_their_hour_and_hours_fill_their_quarters() -> None:
+    halves = series([100.0, 201.0, 300.0, 400.0], step_s=1800)
+    hourly, is_covered = halves.resampled(SlotGrid(T0, HOUR, 3))
+    assert hourly.tolist() == [150_500, 350_000, 0]
+    assert is_covered.tolist() == [True, True, False]
+    quarters, _ = series([100.0]).resampled(SlotGrid(T0, 900, 4))
+    assert quarters.tolist() == [100_000] * 4
+
+
+def test_slot_that_is_only_partly_covered_is_not_covered() -> None:
+    _, is_covered = series([100.0] * 3, step_s=1800).resampled(SlotGrid(T0, HOUR, 2))
+    assert is_covered.tolist() == [True, False]
+
+
+def test_matrix_takes_each_slot_from_the_first_series_that_covers_it() -> None:
+    grid = SlotGrid(T0, HOUR, 4)
+    matrix = build_matrix(
+        grid,
+        {
+            "DE": [
+                series([10.0, NAN], source="live"),
+                series([50.0, 60.0, 70.0], source="typical", quality=Quality.TYPICAL),
+            ],
+            "FR": [],
+        },
+    )
+    assert matrix.mg_per_kwh[0].tolist() == [10_000, 60_000, 70_000, 0]
+    assert matrix.layer.tolist() == [[0, 1, 1, -1], [-1] * 4]
+    first = matrix.provenance("DE", Window(at(0), at(1)))
+    mixed = matrix.provenance("DE", Window(at(0.5), at(2)))
+    assert first is not None
+    assert first.source == "live"
+    assert mixed is not None
+    assert mixed.source == "typical"
+    assert matrix.provenance("DE", Window(at(2), at(4))) is None
+    assert matrix.provenance("FR", Window(at(0), at(1))) is None
+    assert matrix.provenance("DE", Window(at(5), at(6))) is None
+    with pytest.raises(KeyError, match="XX"):
+        matrix.zone("XX")
+
+
+@pytest.mark.parametrize("other", [{"signal": SignalKind.MARGINAL}, {"scope": Scope.DIRECT}])
+def test_signals_and_scopes_are_never_mixed(other: dict[str, object]) -> None:
+    with pytest.raises(InvalidInputError, match="cannot be mixed in one plan"):
+        build_matrix(SlotGrid(T0, HOUR, 1), {"DE": [series([1.0])], "FR": [series([1.0], **other)]})
