@@ -39,6 +39,8 @@ def load_jobs(path: Path) -> list[Document]:
                     field="file",
                 )
             jobs.append({key: _plain(value) for key, value in job.items()})
+    if not jobs:
+        raise InvalidInputError(f"{path}: holds no job", field="file", value=str(path))
     return jobs
 
 

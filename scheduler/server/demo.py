@@ -224,6 +224,7 @@ def _run_jobs(client: GridtideClient, service: _Service, console: Console) -> li
     """The refusals. Submits every job at its hour and waits until all have ended."""
     began = time.monotonic()
     refusals: list[str] = []
+    specs: dict[str, dict[str, Any]] = {}
     waiting = sorted(JOBS, key=lambda job: job.submit_at_hours)
     pause = _Pause()
     with _progress(console, len(JOBS) - 1) as show:
@@ -232,8 +233,12 @@ def _run_jobs(client: GridtideClient, service: _Service, console: Console) -> li
             hours = (time.monotonic() - began) * SPEED / SECONDS_PER_HOUR
             try:
                 while waiting and waiting[0].submit_at_hours <= hours:
-                    refusal = _submit(client, waiting[0])
-                    job = waiting.pop(0)
+                    job = waiting[0]
+                    if job.name not in specs:
+                        specs[job.name] = _spec(client, job)
+                    # Where the answer was lost it is asked again, with the very same request.
+                    refusal = _submit(client, specs[job.name])
+                    waiting.pop(0)
                     if refusal:
                         refusals.append(f"{job.name}: {refusal}")
                 jobs = client.list_jobs(limit=100)["jobs"]
@@ -250,29 +255,32 @@ def _run_jobs(client: GridtideClient, service: _Service, console: Console) -> li
     raise GridtideError(f"the demo did not end within {LIMIT_S:.0f} s; see service.log")
 
 
-def _submit(client: GridtideClient, job: DemoJob) -> str | None:
-    """Why the job was refused; None where it was accepted."""
+def _spec(client: GridtideClient, job: DemoJob) -> dict[str, Any]:
+    """The job as it is submitted; its times count from the service's now."""
     script = str(files("configs").joinpath("demo/train.py"))
-    stated = round((job.hours + OVERHEAD_HOURS) * SECONDS_PER_HOUR)
+    stated_s = round((job.hours + OVERHEAD_HOURS) * SECONDS_PER_HOUR)
     seconds = job.hours * SECONDS_PER_HOUR / SPEED
     now = parse_instant(client.health()["now"])
-
-    deadline = now + timedelta(seconds=stated + job.patience_hours * SECONDS_PER_HOUR)
+    deadline = now + timedelta(seconds=stated_s + job.patience_hours * SECONDS_PER_HOUR)
     spec: dict[str, Any] = {
         "name": job.name,
         "command": [sys.executable, script, "--seconds", f"{seconds:.2f}"],
-        "duration": format_duration(stated),
-        "duration_p95": format_duration(stated + SECONDS_PER_HOUR),
+        "duration": format_duration(stated_s),
+        "duration_p95": format_duration(stated_s + SECONDS_PER_HOUR),
         "deadline": deadline.isoformat(),
         "resources": {"accelerators": f"A100:{job.gpus}"},
     }
     if job.start_by_hours is not None:
-        start_by = now + timedelta(hours=job.start_by_hours)
-        spec["start_by"] = start_by.isoformat()
+        spec["start_by"] = (now + timedelta(hours=job.start_by_hours)).isoformat()
     if job.is_interruptible:
         spec["interruptible"] = {"min_chunk": "1h", "checkpoint_cost": "30m"}
+    return spec
+
+
+def _submit(client: GridtideClient, spec: dict[str, Any]) -> str | None:
+    """Why the job was refused; None where it was accepted."""
     try:
-        client.submit(spec, key=f"demo-{job.name}")
+        client.submit(spec, key=f"demo-{spec['name']}")
     except InfeasibleError as error:
         return error.message
     return None

@@ -32,10 +32,10 @@ def render_report(  # noqa: PLR0913 - the parts of a page
 <p>Colour is the carbon intensity of the grid. A thin line is the wait since submission, a bar a run, a dotted
 line a pause, a red tick the deadline.</p>
 {report_svg.legend(report_svg.Colours.over(intensity, window))}
-{report_svg.timeline(entries, intensity, regions, window)}</section>
+<div class="scroll">{report_svg.timeline(entries, intensity, regions, window)}</div></section>
 <section><h2>What each job saved</h2>
 <p>Against running at once at home. To the left of the line waiting or moving made it worse.</p>
-{report_svg.savings(entries)}</section>
+<div class="scroll">{report_svg.savings(entries)}</div></section>
 <section><h2>Ledger</h2><div class="scroll">{_table(entries)}</div></section>
 <section><h2>How these numbers are made</h2><ul>{_method(entries, notes)}</ul></section>
 <footer>{"".join(f"<p>{escape(line)}</p>" for line in attributions)}</footer>"""

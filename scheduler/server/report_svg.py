@@ -234,7 +234,7 @@ def _job(entry: LedgerEntry, runs: Sequence[LedgerRun], scale: Scale, y: float) 
             f"{run.window.start_at:%a %H:%M} to {run.window.end_at:%a %H:%M}, {run.energy_kwh:.2f} kWh, {figures}</title></rect>"
         )
     room = max(scale.x(run.window.end_at) - scale.x(run.window.start_at) for run in runs)
-    text = escape(entry.name[: max(0, int(room / 6.4))])
+    text = escape(_cut(entry.name, int(room / 6.2)))
     widest = max(runs, key=lambda run: run.window.duration_s)
     parts.append(
         f'<text class="job" x="{scale.x(widest.window.start_at) + 4:.1f}" y="{y + 12.5}">{text}</text>'
@@ -246,6 +246,13 @@ def _job(entry: LedgerEntry, runs: Sequence[LedgerRun], scale: Scale, y: float) 
             f"<title>deadline of {escape(entry.name)}: {entry.deadline_at:%a %H:%M}</title></line>"
         )
     return f"<g>{''.join(parts)}</g>"
+
+
+def _cut(name: str, letters: int) -> str:
+    """The name, or as much of it as there is room for; nothing where that would tell nothing."""
+    if len(name) <= letters:
+        return name
+    return name[: letters - 1] + "…" if letters >= 4 else ""
 
 
 def _hours(scale: Scale) -> list[datetime]:
