@@ -2,25 +2,22 @@
 
 import hashlib
 import json
-from datetime import datetime
-from typing import Annotated, Any, Final
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Annotated, Any
 
 import structlog
 from fastapi import Depends, FastAPI, Header, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from scheduler.core.errors import (
     ConflictError,
     GridtideError,
-    InfeasibleError,
     InvalidInputError,
     InvalidJobError,
     NotFoundError,
-    StoreError,
-    UpstreamError,
 )
 from scheduler.core.job import Job, JobRecord, JobState, Placement
 from scheduler.core.names import suggest
@@ -28,37 +25,33 @@ from scheduler.core.planner.plan import WindowSearch
 from scheduler.core.timegrid import SlotGrid, format_instant, parse_instant
 from scheduler.core.units import parse_duration
 from scheduler.server import reports, schemas, views
-from scheduler.server.auth import is_authorised
+from scheduler.server.gate import Gate
 from scheduler.server.metrics import render_metrics
+from scheduler.server.problems import add_error_handlers
 from scheduler.server.report_pages import build_report
-from scheduler.server.settings import is_loopback
+from scheduler.server.submit_desk import SubmitDesk
 from scheduler.server.wiring import Service, new_job_id
 from scheduler.service.job_queue import Submission
 
 _log = structlog.get_logger(__name__)
-_OPEN_PATHS: Final = frozenset({"/healthz"})
-_PROBLEM: Final = "application/problem+json"
-_STATUS: Final[tuple[tuple[type[GridtideError], int], ...]] = (
-    (InfeasibleError, 409),
-    (InvalidInputError, 422),
-    (NotFoundError, 404),
-    (ConflictError, 409),
-    (StoreError, 503),
-    (UpstreamError, 503),
-)
 
 
 def build_api(service: Service) -> ASGIApp:
     """The ASGI application of a service."""
-    app = FastAPI(title="Gridtide", version="1", docs_url=None, redoc_url=None)
-    app.add_exception_handler(GridtideError, _on_error)
-    app.add_exception_handler(HTTPException, _on_http_error)
+    app = FastAPI(
+        title="Gridtide",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        dependencies=[Depends(_refuse_unknown_parameters)],
+    )
+    add_error_handlers(app)
     _add_job_routes(app, service)
     _add_verb_routes(app, service)
     _add_read_routes(app, service)
     _add_report_routes(app, service)
     _add_probe_routes(app, service)
-    return Gate(app, service)
+    return Gate(app, service.settings.server)
 
 
 async def _body(request: Request) -> object:
@@ -78,16 +71,33 @@ async def _body(request: Request) -> object:
         raise InvalidInputError(f"body: not valid JSON: {error}", field="body") from error
 
 
+def _refuse_unknown_parameters(request: Request) -> None:
+    """A mistyped parameter would otherwise be ignored without a word."""
+    if request.url.query:
+        route = request.scope["route"]
+        known = {field.alias for field in route.dependant.query_params}
+        for name in request.query_params:
+            if name not in known:
+                raise InvalidInputError(
+                    f"{name}: unknown parameter; {suggest(name, known)}",
+                    field=name,
+                    valid=", ".join(known),
+                )
+
+
 Body = Annotated[Any, Depends(_body)]
 Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=200)]
 
 
 def _add_job_routes(app: FastAPI, service: Service) -> None:
     queue, store = service.queue, service.store
+    desk: SubmitDesk[tuple[object, str | None], JobRecord] = SubmitDesk(
+        lambda asked: _submit_each(service, asked)
+    )
 
     @app.post("/v1/jobs", status_code=201)
-    def submit(document: Body, idempotency_key: Key = None) -> Response:
-        record = queue.submit([_submission(service, document, idempotency_key)])[0]
+    async def submit(document: Body, idempotency_key: Key = None) -> Response:
+        record = await desk.ask((document, idempotency_key))
         return JSONResponse(
             views.job_view(record),
             status_code=201,
@@ -221,7 +231,10 @@ def _add_report_routes(app: FastAPI, service: Service) -> None:
         record = service.store.get_job(job_id)
         found = [
             entry
-            for entry in service.store.entries(from_at=record.job.submitted_at)
+            for entry in service.store.entries(
+                from_at=record.job.submitted_at,
+                to_at=record.job.submitted_at + timedelta(microseconds=1),
+            )
             if entry.job_id == job_id
         ]
         if not found:
@@ -279,66 +292,20 @@ def _add_probe_routes(app: FastAPI, service: Service) -> None:
         return HTMLResponse(build_report(service, service.store.entries()))
 
 
-class Gate:
-    """What every request passes first: host name, token, and the size of its body."""
-
-    def __init__(self, app: ASGIApp, service: Service) -> None:
-        server = service.settings.server
-        self._app = app
-        self._hashes = tuple(server.token_hashes)
-        self._max_body = server.max_body_bytes
-        self._hosts = frozenset(server.allowed_hosts)
-        self._is_local = is_loopback(server.host)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuses, or hands on with a bounded body."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
-        }
-        refusal = self._refusal(scope["path"], headers)
-        if refusal is not None:
-            await refusal(scope, receive, send)
-            return
-        await self._app(scope, self._bounded(receive), send)
-
-    def _refusal(self, path: str, headers: dict[str, str]) -> Response | None:
-        host = headers.get("host", "").rsplit(":", 1)[0].strip("[]")
-        # A page in the user's browser may resolve its own name to loopback: only our names count.
-        if self._is_local and not is_loopback(host) and host not in self._hosts:
-            return _problem(
-                421,
-                "wrong_host",
-                f"host: {host!r} is not a name of this service; use 127.0.0.1 or add it to server.allowed_hosts",
-            )
-        if path not in _OPEN_PATHS and not is_authorised(
-            headers.get("authorization"), self._hashes
-        ):
-            return _problem(
-                401, "unauthorised", "authorization: a bearer token of this service is needed"
-            )
-        length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > self._max_body:
-            return self._too_large()
-        return None
-
-    def _bounded(self, receive: Receive) -> Receive:
-        seen = 0
-
-        async def bounded() -> Message:
-            nonlocal seen
-            message = await receive()
-            seen += len(message.get("body", b""))
-            if seen > self._max_body:
-                raise HTTPException(413, f"body: larger than {self._max_body} bytes")
-            return message
-
-        return bounded
-
-    def _too_large(self) -> Response:
-        return _problem(413, "too_large", f"body: larger than {self._max_body} bytes")
+def _submit_each(
+    service: Service, asked: Sequence[tuple[object, str | None]]
+) -> list[JobRecord | Exception]:
+    """Each request's record or error, in order; all that can be accepted are stored in one write."""
+    outcomes: list[Submission | Exception] = []
+    for document, key in asked:
+        try:
+            outcomes.append(_submission(service, document, key))
+        except GridtideError as error:
+            outcomes.append(error)
+    answers = iter(
+        service.queue.submit_each([one for one in outcomes if isinstance(one, Submission)])
+    )
+    return [next(answers) if isinstance(one, Submission) else one for one in outcomes]
 
 
 def _submission(service: Service, document: object, key: str | None) -> Submission:
@@ -419,32 +386,3 @@ def _places(service: Service) -> list[tuple[str, str, list[views.Document]]]:
 
 def _optional_instant(text: str | None, field: str) -> datetime | None:
     return None if text is None else parse_instant(text, field=field)
-
-
-def _on_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, GridtideError)
-    status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
-    headers = {"Retry-After": "2"} if status == 503 else {}
-    return _problem(status, error.code, error.message, headers=headers, **error.fields)
-
-
-def _on_http_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(
-        error.status_code, "http_error"
-    )
-    return _problem(error.status_code, code, str(error.detail))
-
-
-def _problem(
-    status: int, code: str, detail: str, *, headers: dict[str, str] | None = None, **fields: object
-) -> Response:
-    document = {
-        "type": "about:blank",
-        "title": code.replace("_", " "),
-        "status": status,
-        "code": code,
-        "detail": detail,
-        **{key: value for key, value in fields.items() if key not in ("status", "code", "detail")},
-    }
-    return JSONResponse(document, status_code=status, media_type=_PROBLEM, headers=headers)

@@ -203,7 +203,8 @@ def source_checks(forecaster: Forecaster) -> list[Check]:
 
 def new_job_id(name: str) -> str:
     """A new id that begins with the job's name, so that people recognise it."""
-    return f"{name[:40].rstrip('-')}-{''.join(secrets.choice(_ID_ALPHABET) for _ in range(8))}"
+    letters = (_ID_ALPHABET[byte % len(_ID_ALPHABET)] for byte in secrets.token_bytes(8))
+    return f"{name[:40].rstrip('-')}-{''.join(letters)}"
 
 
 def serve(config_path: Path | None = None) -> None:

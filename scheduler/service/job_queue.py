@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import ParamSpec, TypeVar
 
-from scheduler.core.errors import ConflictError, InfeasibleError
+from scheduler.core.errors import ConflictError, GridtideError, InfeasibleError
 from scheduler.core.job import (
     ENDED_STATES,
     Job,
@@ -18,6 +19,8 @@ from scheduler.service.lifecycle import Lifecycle, Wake
 from scheduler.service.planning import Planning
 
 _S = JobState
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +66,26 @@ class JobQueue:
             self._planning.hold_place(record)
         self._wake()
         return records
+
+    def submit_each(self, submissions: Sequence[Submission]) -> list[JobRecord | GridtideError]:
+        """For each by itself the stored record, or why it was not accepted; one write for all."""
+        now = self._clock.now()
+        admitted = [_outcome(self._new_job, one, now) for one in submissions]
+        new_jobs = [one for one in admitted if isinstance(one, NewJob)]
+        answers: list[JobRecord | GridtideError]
+        stored = _outcome(self._store.add_jobs, new_jobs)
+        if isinstance(stored, GridtideError):
+            # One of them may be at fault: each has to be asked by itself.
+            alone = [_outcome(self._store.add_jobs, [one]) for one in new_jobs]
+            answers = [one if isinstance(one, GridtideError) else one[0] for one in alone]
+        else:
+            answers = list(stored)
+        for answer in answers:
+            if isinstance(answer, JobRecord):
+                self._planning.hold_place(answer)
+        self._wake()
+        following = iter(answers)
+        return [next(following) if isinstance(one, NewJob) else one for one in admitted]
 
     def cancel(self, job_id: str) -> JobRecord:
         """Ends a job. Repeating it is harmless; a job that has ended otherwise is a conflict."""
@@ -200,3 +223,11 @@ class JobQueue:
                 job_id=record.job.job_id,
                 state=record.state,
             )
+
+
+def _outcome(do: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T | GridtideError:
+    """What the call returns, or the error that it raises, as a value."""
+    try:
+        return do(*args, **kwargs)
+    except GridtideError as error:
+        return error

@@ -76,7 +76,7 @@ class Planning:
         self._policy = policy
         self._lock = threading.Lock()
         self._view: tuple[JobRecord, ...] = ()
-        self._admitted: list[JobRecord] = []
+        self._admitted: dict[str, JobRecord] = {}
         self._search: tuple[datetime, WindowSearch, PlanSnapshot] | None = None
         self._planned_on: tuple[int, int] | None = None
 
@@ -113,7 +113,9 @@ class Planning:
         with self._lock:
             self._view = tuple(records)
             seen = {record.job.job_id for record in self._view}
-            self._admitted = [record for record in self._admitted if record.job.job_id not in seen]
+            self._admitted = {
+                job_id: record for job_id, record in self._admitted.items() if job_id not in seen
+            }
             self._search = None
 
     def _replan(
@@ -229,14 +231,14 @@ class Planning:
     def hold_place(self, record: JobRecord) -> None:
         """Counts a job that was just stored, until a tick has seen it."""
         with self._lock:
-            self._admitted.append(record)
+            self._admitted[record.job.job_id] = record
 
     def dry_run(self, job: Job, *, at: datetime) -> tuple[Admission, Explanation]:
         """What `admit` would answer, with its explanation; nothing is kept."""
         with self._lock:
             request = request_of(job, choices_of(job, self._fleet))
             request = replace(request, earliest_at=max(request.earliest_at, at))
-            fixed = [*self._view, *self._admitted]
+            fixed = [*self._view, *self._admitted.values()]
             snapshot = self._snapshot(fixed, (), at)
             found = WindowSearch(snapshot).place(request)
             if isinstance(found, Unplaced):
@@ -257,7 +259,7 @@ class Planning:
         """A last try for a job that does not fit: plan all waiting jobs anew together with it."""
         now = self._clock.now()
         if refused.reason is UnplacedReason.NO_CAPACITY:
-            records = [*self._view, *self._admitted]
+            records = [*self._view, *self._admitted.values()]
             movable = [record for record in records if _is_movable(record, now)]
             if len(movable) <= _FULL_REPLAN_UP_TO:
                 moving = {record.job.job_id for record in movable}
@@ -271,7 +273,7 @@ class Planning:
     def _current_search(self) -> tuple[WindowSearch, PlanSnapshot]:
         now = self._clock.now()
         if self._search is None or now - self._search[0] >= timedelta(seconds=self._policy.slot_s):
-            snapshot = self._snapshot([*self._view, *self._admitted], (), now)
+            snapshot = self._snapshot([*self._view, *self._admitted.values()], (), now)
             self._search = (now, WindowSearch(snapshot), snapshot)
         return self._search[1], self._search[2]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scheduler.core.job import Placement
 from scheduler.core.planner.plan import build_plan
 from scheduler.core.planner.snapshot import PlanRequest
-from scheduler.core.planner.windows import NO_COST, Profile, best_starts
+from scheduler.core.planner.windows import NO_COST, Profile, best_start, best_starts
 from tests.unit.core.builders import at, cluster, request, snapshot
 
 SLOT_S = 6
@@ -57,6 +57,7 @@ def test_best_start_is_the_first_cheapest_of_all_seconds(
     start_s, cost = best_starts(profile, *columns)
     for index, query in enumerate(queries):
         expected = brute_force(values, blocked, query)
+        assert best_start(profile, *query) == expected
         if expected is None:
             assert cost[index] == NO_COST
         else:

@@ -20,7 +20,7 @@ from scheduler.core.planner.snapshot import (
     Unplaced,
     UnplacedReason,
 )
-from scheduler.core.planner.windows import NO_COST, Profile, best_starts
+from scheduler.core.planner.windows import NO_COST, Profile, best_start
 from scheduler.core.timegrid import Window, format_instant
 from scheduler.core.units import format_duration
 
@@ -64,6 +64,14 @@ class WindowSearch:
         self._free: Final[NDArray[np.int64]] = snapshot.capacity.free.copy()
         self._row: Final = {row: index for index, row in enumerate(snapshot.capacity.rows)}
         self._now_s: Final = max(0, self._grid.offset_up_s(snapshot.now))
+        forecast, slot_s = snapshot.forecast, self._grid.slot_s
+        self._flat: Final = Profile.build(np.zeros(self._grid.n_slots, dtype=np.int64), slot_s)
+        self._by_zone: Final = {
+            zone_id: (Profile.build(g, slot_s, is_unknown), is_unknown)
+            for zone_id, g, is_unknown in zip(
+                forecast.zone_ids, forecast.mg_per_kwh, forecast.layer < 0, strict=True
+            )
+        }
 
     def urgency(self, request: PlanRequest) -> tuple[int, int, str]:
         """Sort key: higher priority first, then the one whose latest start comes first."""
@@ -140,47 +148,39 @@ class WindowSearch:
         self, request: PlanRequest, choice: Choice, keeps_margin: bool, ignores_capacity: bool
     ) -> _Found | None:
         latest_s = self._latest_s(request, choice, margin_s=choice.margin_s if keeps_margin else 0)
-        start_s, cost = best_starts(
-            self._profile(choice, ignores_capacity=ignores_capacity),
-            np.array([choice.duration_s]),
-            np.array([self._earliest_s(request)]),
-            np.array([latest_s]),
-        )
-        if cost[0] == NO_COST:
+        profile = self._profile(choice, ignores_capacity=ignores_capacity)
+        found = best_start(profile, choice.duration_s, self._earliest_s(request), latest_s)
+        if found is None:
             return None
-        integral = int(cost[0])
+        start_s, integral = found
         score_mg = round(
             emissions_g(
                 power_w=choice.power_w, pue=choice.cluster.pue, integral_mg_s=integral * 1000
             )
         )
-        return _Found(score_mg, int(start_s[0]), choice, integral)
+        return _Found(score_mg, start_s, choice, integral)
 
     def _first(self, request: PlanRequest, choice: Choice) -> _Found | None:
         """The earliest start that has room: the cheapest window where every hour costs the same."""
-        blocked = self._free[self._row_of(choice)] < choice.gpus
-        flat = Profile.build(
-            np.zeros(self._grid.n_slots, dtype=np.int64), self._grid.slot_s, blocked
-        )
-        start_s, cost = best_starts(
+        flat = self._flat.without(self._free[self._row_of(choice)] < choice.gpus)
+        found = best_start(
             flat,
-            np.array([choice.duration_s]),
-            np.array([self._earliest_s(request)]),
-            np.array([self._latest_s(request, choice)]),
+            choice.duration_s,
+            self._earliest_s(request),
+            self._latest_s(request, choice),
         )
-        if cost[0] == NO_COST:
+        if found is None:
             return None
-        actual = self._profile(choice, ignores_capacity=False).costs_at(start_s, choice.duration_s)
-        integral = None if actual[0] == NO_COST else int(actual[0])
-        return _Found(0, int(start_s[0]), choice, integral)
+        start_s, _ = found
+        profile = self._profile(choice, ignores_capacity=False)
+        actual = int(profile.costs_at(np.array([start_s]), choice.duration_s)[0])
+        return _Found(0, start_s, choice, None if actual == NO_COST else actual)
 
     def _profile(self, choice: Choice, *, ignores_capacity: bool) -> Profile:
-        forecast = self._snapshot.forecast
-        zone = forecast.zone(choice.cluster.zone_id)
-        blocked = forecast.layer[zone] < 0
-        if not ignores_capacity:
-            blocked = blocked | (self._free[self._row_of(choice)] < choice.gpus)
-        return Profile.build(forecast.mg_per_kwh[zone], self._grid.slot_s, blocked)
+        known, unknown = self._by_zone[choice.cluster.zone_id]
+        if ignores_capacity:
+            return known
+        return known.without(unknown | (self._free[self._row_of(choice)] < choice.gpus))
 
     def _row_of(self, choice: Choice) -> int:
         return self._row[choice.cluster.cluster_id, choice.accelerator]

@@ -7,7 +7,7 @@ tried; the result is exact over all real-valued starts, in integer arithmetic.
 All times are whole seconds from the origin of the grid; costs are mg/kWh x s in int64.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -43,11 +43,16 @@ class Profile:
         """A profile with its prefix sums, shape (slots + 1,)."""
         prefix = np.zeros(len(mg_per_kwh) + 1, dtype=np.int64)
         np.cumsum(mg_per_kwh * slot_s, out=prefix[1:])
-        prefix_blocked = None
-        if blocked is not None and blocked.any():
-            prefix_blocked = np.zeros(len(mg_per_kwh) + 1, dtype=np.int64)
-            np.cumsum(blocked, out=prefix_blocked[1:])
-        return cls(mg_per_kwh, slot_s, prefix, prefix_blocked)
+        free = cls(mg_per_kwh, slot_s, prefix, None)
+        return free if blocked is None else free.without(blocked)
+
+    def without(self, blocked: NDArray[np.bool_]) -> "Profile":
+        """The same row where no window may touch these slots, whatever was blocked before."""
+        if not blocked.any():
+            return replace(self, prefix_blocked=None)
+        prefix_blocked = np.zeros(len(blocked) + 1, dtype=np.int64)
+        np.cumsum(blocked, out=prefix_blocked[1:])
+        return replace(self, prefix_blocked=prefix_blocked)
 
     @property
     def horizon_s(self) -> int:
@@ -129,6 +134,29 @@ def best_starts(
                 profile, int(duration_s[group[0]]), earliest_s[group], latest_s[group]
             )
     return start_s, cost
+
+
+def best_start(
+    profile: Profile, duration_s: int, earliest_s: int, latest_s: int
+) -> tuple[int, int] | None:
+    """`best_starts` for one job, without the cost of arrays of one: start_s and cost, or None."""
+    slot_s = profile.slot_s
+    costs, late_s = profile.costs_by_slot(duration_s)
+    latest_s = min(latest_s, profile.horizon_s - duration_s)
+    low, high = -(-earliest_s // slot_s), min((latest_s - late_s) // slot_s, len(costs) - 1)
+    # Ascending, so that the earliest of equally cheap starts is met first.
+    starts = {earliest_s, latest_s}
+    if late_s:
+        starts |= {earliest_s // slot_s * slot_s + late_s, latest_s // slot_s * slot_s}
+    if low <= high:
+        slot = low + int(costs[low : high + 1].argmin())
+        starts |= {slot * slot_s, slot * slot_s + late_s}
+    asked = [start for start in sorted(starts) if earliest_s <= start <= latest_s]
+    if not asked:
+        return None
+    cost = profile.costs_at(np.array(asked), duration_s)
+    best = int(cost.argmin())
+    return None if cost[best] == NO_COST else (asked[best], int(cost[best]))
 
 
 def _compact(duration_s: IntArray, slot_s: int) -> NDArray[np.unsignedinteger]:

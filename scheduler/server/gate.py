@@ -1,0 +1,80 @@
+"""What every request passes first: the host name it asks for, its token, and the size of its body."""
+
+from typing import Final
+from urllib.parse import urlsplit
+
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from scheduler.server.auth import is_authorised
+from scheduler.server.problems import problem
+from scheduler.server.settings import ServerSettings, is_loopback
+
+_OPEN_PATHS: Final = frozenset({"/healthz"})
+
+
+class Gate:
+    """An ASGI application in front of another one."""
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
+        self._app = app
+        self._hashes = tuple(settings.token_hashes)
+        self._max_body = settings.max_body_bytes
+        self._hosts = frozenset(settings.allowed_hosts)
+        self._is_local = is_loopback(settings.host)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuses, or hands on with a bounded body."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        refusal = self._refusal(scope["path"], headers)
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
+        await self._app(scope, self._bounded(receive), send)
+
+    def _refusal(self, path: str, headers: dict[str, str]) -> Response | None:
+        host = _host_name(headers.get("host", ""))
+        # A page in the user's browser may resolve its own name to loopback: only our names count.
+        if self._is_local and not is_loopback(host) and host not in self._hosts:
+            return problem(
+                421,
+                "wrong_host",
+                f"host: {host!r} is not a name of this service; use 127.0.0.1 or add it to server.allowed_hosts",
+            )
+        if path not in _OPEN_PATHS and not is_authorised(
+            headers.get("authorization"), self._hashes
+        ):
+            return problem(
+                401, "unauthorised", "authorization: a bearer token of this service is needed"
+            )
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length) > self._max_body:
+            return problem(413, "too_large", f"body: larger than {self._max_body} bytes")
+        return None
+
+    def _bounded(self, receive: Receive) -> Receive:
+        seen = 0
+
+        async def bounded() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._max_body:
+                raise HTTPException(413, f"body: larger than {self._max_body} bytes")
+            return message
+
+        return bounded
+
+
+def _host_name(header: str) -> str:
+    """The name without its port; empty where it is none."""
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
