@@ -30,6 +30,7 @@ def run() -> None:
             ROUNDS,
             {
                 "gridtide": lambda: _rate("gridtide", base, single, cpu),
+                "one_by_one": lambda: _rate("gridtide-one-by-one", base, single, {}),
                 "commit": lambda: _rate("commit-per-request", base, single, cpu),
                 "starlette": lambda: _rate("starlette", base, single, cpu),
                 "batch": lambda: _rate("gridtide", base, batch, {}, path="/v1/jobs:batch") * BATCH,
@@ -42,6 +43,8 @@ def run() -> None:
             "enqueue",
             {
                 "vs_commit_per_request": taken["gridtide"] / taken["commit"],
+                "vs_own_commit_per_request": taken["gridtide"] / taken["one_by_one"],
+                "bare_http_vs_commit_per_request": taken["starlette"] / taken["commit"],
                 "vs_fdatasync": taken["gridtide"] / taken["fdatasync"],
                 "batch_vs_single": taken["batch"] / taken["gridtide"],
                 "cpu_vs_starlette": median["gridtide"] / median["starlette"],

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from scheduler.server import submit_desk
 from scheduler.server.http_api import build_api
 from scheduler.server.settings import load_settings
 from scheduler.server.wiring import build_service
@@ -72,6 +73,8 @@ def main() -> None:
     elif kind == "commit-per-request":
         app = _commit_per_request(folder)
     else:
+        if kind == "gridtide-one-by-one":
+            submit_desk.MAX_TOGETHER = 1  # what a commit a request would be here
         config = folder / "gridtide.yaml"
         config.write_text(SETTINGS % port, encoding="utf-8")
         app = build_api(build_service(load_settings(config)))
