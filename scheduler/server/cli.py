@@ -60,9 +60,8 @@ def serve(config: Config = None) -> None:
     run(config)
 
 
-@app.command(context_settings={"allow_interspersed_args": False})
+@app.command()
 def submit(  # noqa: PLR0913, PLR0917 - options of a command
-    ctx: typer.Context,
     words: Annotated[list[str] | None, typer.Argument(metavar="[FILE] [-- COMMAND...]")] = None,
     name: Annotated[
         str | None, typer.Option(help="a-z, 0-9 and -; default: the script's name")
@@ -98,7 +97,7 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command
     """Submit a job, from options and a command or from a YAML file whose fields the options override."""
     from scheduler.server import cli_jobs  # noqa: PLC0415 - likewise
 
-    file, command = _split(words or [], ctx)
+    file, command = _split(words or [])
     changes: dict[str, Any] = {
         "name": name,
         "duration": duration,
@@ -127,12 +126,11 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command
     _send(specs, file, dry_run=dry_run, output=output)
 
 
-def _split(words: list[str], ctx: typer.Context) -> tuple[Path | None, list[str]]:
-    """The file and the command: what stands behind `--`, or a first word that is a file by its ending."""
-    words = [*words, *ctx.args]
+def _split(words: list[str]) -> tuple[Path | None, list[str]]:
+    """The file, which is a first word with such an ending, and the command."""
     if words and words[0].endswith((".yaml", ".yml", ".json")):
-        return Path(words[0]), words[2:] if words[1:2] == ["--"] else words[1:]
-    return None, words[1:] if words[:1] == ["--"] else words
+        return Path(words[0]), words[1:]
+    return None, words
 
 
 def _merged(job: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
