@@ -1,15 +1,15 @@
 """The counterfactual of a job: run whole, at once, at home."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from scheduler.core.errors import InfeasibleError
 from scheduler.core.job import Baseline
 from scheduler.core.planner.plan import WindowSearch
-from scheduler.core.planner.snapshot import PlanRequest, PlanSnapshot
+from scheduler.core.planner.snapshot import PlanRequest
 from scheduler.core.timegrid import Window
 
 
-def freeze_baseline(snapshot: PlanSnapshot, request: PlanRequest) -> Baseline:
+def freeze_baseline(search: WindowSearch, request: PlanRequest) -> Baseline:
     """Run-now at home, from the job's earliest start (or now), capacity ignored.
 
     Home is the first cluster of the fleet that the first usable option may use.
@@ -20,8 +20,8 @@ def freeze_baseline(snapshot: PlanSnapshot, request: PlanRequest) -> Baseline:
     if not request.choices:
         raise InfeasibleError(f"job {request.job_id}: no cluster may run it", job_id=request.job_id)
     home = request.choices[0]
-    start_at: datetime = max(snapshot.now, request.earliest_at)
-    placed = WindowSearch(snapshot).at(request, home)
+    start_at = max(search.now, request.earliest_at)
+    placed = search.at(request, home)
     window = Window(start_at, start_at + timedelta(seconds=home.duration_s))
     return Baseline(
         cluster_id=home.cluster.cluster_id,

@@ -1,24 +1,42 @@
 """What every request passes first: the host name it asks for, its token, and the size of its body."""
 
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
+from fastapi import Request
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from scheduler.core.errors import GridtideError
 from scheduler.server.auth import is_authorised
-from scheduler.server.problems import problem
+from scheduler.server.problems import problem, problem_of
 from scheduler.server.settings import ServerSettings, is_loopback
 
 _OPEN_PATHS: Final = frozenset({"/healthz"})
 
 
-class Gate:
-    """An ASGI application in front of another one."""
+Endpoint = Callable[[Request], Awaitable[Response]]
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
+
+class Gate:
+    """An ASGI application in front of another one.
+
+    Args:
+        app: what it guards.
+        settings: what it lets through.
+        direct: endpoints by method and path that it calls itself, past the middleware of the app.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: ServerSettings,
+        direct: Mapping[tuple[str, str], Endpoint],
+    ) -> None:
         self._app = app
+        self._direct = direct
         self._hashes = tuple(settings.token_hashes)
         self._max_body = settings.max_body_bytes
         self._hosts = frozenset(settings.allowed_hosts)
@@ -36,7 +54,16 @@ class Gate:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        await self._app(scope, self._bounded(receive), send)
+        endpoint = self._direct.get((scope["method"], scope["path"]))
+        if endpoint is None:
+            await self._app(scope, self._bounded(receive), send)
+            return
+        request = Request(scope, self._bounded(receive))
+        try:
+            response = await endpoint(request)
+        except (GridtideError, HTTPException) as error:
+            response = problem_of(error)
+        await response(scope, receive, send)
 
     def _refusal(self, path: str, headers: dict[str, str]) -> Response | None:
         host = _host_name(headers.get("host", ""))

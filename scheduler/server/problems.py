@@ -33,7 +33,7 @@ def add_error_handlers(app: FastAPI) -> None:
     """Every error of a route becomes a problem document."""
     app.add_exception_handler(GridtideError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_query)
-    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(HTTPException, _on_error)
 
 
 def problem(
@@ -53,11 +53,19 @@ def problem(
     )
 
 
-def _on_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, GridtideError)
+def problem_of(error: GridtideError | HTTPException) -> Response:
+    """The problem document of an error."""
+    if isinstance(error, HTTPException):
+        code = _HTTP_CODES.get(error.status_code, "http_error")
+        return problem(error.status_code, code, str(error.detail))
     status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
     headers = {"Retry-After": "2"} if status == 503 else {}
     return problem(status, error.code, error.message, headers=headers, **error.fields)
+
+
+def _on_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, GridtideError | HTTPException)
+    return problem_of(error)
 
 
 def _on_invalid_query(_: Request, error: Exception) -> Response:
@@ -66,9 +74,3 @@ def _on_invalid_query(_: Request, error: Exception) -> Response:
     name = str(first["loc"][-1])
     detail = f"{name}: {first.get('input')!r} is not valid: {first['msg']}"
     return problem(422, InvalidInputError.code, detail, field=name)
-
-
-def _on_http_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    code = _HTTP_CODES.get(error.status_code, "http_error")
-    return problem(error.status_code, code, str(error.detail))

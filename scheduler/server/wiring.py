@@ -224,6 +224,7 @@ def serve(config_path: Path | None = None) -> None:
             port=settings.server.port,
             log_level="warning",
             access_log=False,
+            proxy_headers=False,
         )
     finally:
         service.close()

@@ -178,7 +178,7 @@ class Forecaster:
 
     def _fetch(self, zone_id: str, source: Source, *, since: datetime, horizon: timedelta) -> bool:
         info = source.info
-        held = self._hold(zone_id, info)
+        before = held = self._hold(zone_id, info)
         now = self._clock.now()
         try:
             if isinstance(source, ForecastSource):
@@ -193,10 +193,11 @@ class Forecaster:
             _log.warning(
                 "forecast_fetch_failed", source=info.name, zone=zone_id, error=error.message
             )
+            # A forecast that came before its actuals failed is kept, and counts as new.
             held = replace(held, tried_at=now, error=error.message)
         with self._lock:
             self._held[zone_id, info.name] = held
-        return held.error is None
+        return held.forecast is not before.forecast or held.actuals is not before.actuals
 
     def _layers(
         self, zone_id: str, chain: Sequence[Source], window: Window, now: datetime

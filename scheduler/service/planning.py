@@ -77,7 +77,7 @@ class Planning:
         self._lock = threading.Lock()
         self._view: tuple[JobRecord, ...] = ()
         self._admitted: dict[str, JobRecord] = {}
-        self._search: tuple[datetime, WindowSearch, PlanSnapshot] | None = None
+        self._search: tuple[datetime, WindowSearch] | None = None
         self._planned_on: tuple[int, int] | None = None
 
     # ---------------------------------------------------------------- the stage
@@ -219,13 +219,14 @@ class Planning:
             InfeasibleError: it cannot meet its deadline; `earliest_finish` says what it could.
         """
         with self._lock:
-            search, snapshot = self._current_search()
+            search = self._current_search()
             asked = request_of(job, choices_of(job, self._fleet))
             request = replace(asked, earliest_at=max(asked.earliest_at, at))
             found = search.place(request)
             if isinstance(found, Unplaced):
                 found = self._squeeze(request, found)
-            baseline = freeze_baseline(replace(snapshot, now=job.submitted_at), asked)
+            at_once = replace(asked, earliest_at=max(asked.earliest_at, job.submitted_at))
+            baseline = freeze_baseline(search, at_once)
         return Admission(baseline=baseline, placement=found)
 
     def hold_place(self, record: JobRecord) -> None:
@@ -240,10 +241,11 @@ class Planning:
             request = replace(request, earliest_at=max(request.earliest_at, at))
             fixed = [*self._view, *self._admitted.values()]
             snapshot = self._snapshot(fixed, (), at)
-            found = WindowSearch(snapshot).place(request)
+            search = WindowSearch(snapshot)
+            found = search.place(request)
             if isinstance(found, Unplaced):
                 found = self._squeeze(request, found)
-        baseline = freeze_baseline(snapshot, request)
+        baseline = freeze_baseline(search, request)
         admission = Admission(baseline=baseline, placement=found)
         return admission, explain(snapshot, request, found, baseline)
 
@@ -270,12 +272,12 @@ class Planning:
                     return plan.placements[-1]
         raise _infeasible(request, refused)
 
-    def _current_search(self) -> tuple[WindowSearch, PlanSnapshot]:
+    def _current_search(self) -> WindowSearch:
         now = self._clock.now()
         if self._search is None or now - self._search[0] >= timedelta(seconds=self._policy.slot_s):
             snapshot = self._snapshot([*self._view, *self._admitted.values()], (), now)
-            self._search = (now, WindowSearch(snapshot), snapshot)
-        return self._search[1], self._search[2]
+            self._search = (now, WindowSearch(snapshot))
+        return self._search[1]
 
     # ---------------------------------------------------------------- building
 

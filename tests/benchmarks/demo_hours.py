@@ -13,7 +13,7 @@ from scheduler.core.capacity import build_capacity
 from scheduler.core.fleet import Cluster, Fleet
 from scheduler.core.forecast import Scope, SignalKind, build_matrix
 from scheduler.core.job import JobId
-from scheduler.core.planner.plan import build_plan
+from scheduler.core.planner.plan import WindowSearch, build_plan
 from scheduler.core.planner.snapshot import Choice, PlanRequest, PlanSnapshot
 from scheduler.core.timegrid import SlotGrid, Window
 from scheduler.server.demo import JOBS, OVERHEAD_HOURS, DemoJob
@@ -72,7 +72,8 @@ def _saved_share(trace: TraceSource, origin: datetime) -> float:
     placed = {placement.job_id for placement in plan.placements}
     # A job that found no room before its deadline is left out on both sides.
     asked = [request for request in snapshot.requests if request.job_id in placed]
-    at_once = sum(freeze_baseline(snapshot, request).planned_g or 0 for request in asked)
+    search = WindowSearch(snapshot)
+    at_once = sum(freeze_baseline(search, request).planned_g or 0 for request in asked)
     return 1 - sum(placement.planned_g or 0 for placement in plan.placements) / at_once
 
 

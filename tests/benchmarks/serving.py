@@ -79,7 +79,9 @@ def main() -> None:
         config.write_text(SETTINGS % port, encoding="utf-8")
         app = build_api(build_service(load_settings(config)))
     print(json.dumps({"ready": kind}), flush=True)
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", access_log=False)
+    uvicorn.run(
+        app, host="127.0.0.1", port=port, log_level="error", access_log=False, proxy_headers=False
+    )
 
 
 if __name__ == "__main__":
