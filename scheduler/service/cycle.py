@@ -1,6 +1,7 @@
 """The cycle: one tick is one pass over all stages; timers and events start ticks."""
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,7 @@ import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
-from scheduler.core.job import ACTIVE_STATES, ENDED_STATES, JobRecord
+from scheduler.core.job import ACTIVE_STATES, ENDED_STATES
 from scheduler.core.ledger import LedgerEntry
 from scheduler.ports import Clock, JobStore
 from scheduler.service.accountant import Accountant
@@ -65,6 +66,8 @@ class Cycle:
         self._tick_every_s = tick_every_s
         self._horizon = horizon
         self._freed = 0
+        self._last_tick_s = 0.0
+        self._is_woken = False
         self._running = threading.Lock()
         self._scheduler: BackgroundScheduler | None = None
         self.report: Final = TickReport()
@@ -72,8 +75,13 @@ class Cycle:
     def tick(self) -> TickReport:
         """One pass: watch, plan, dispatch, settle accounts."""
         with self._running:
+            began_s = time.monotonic()
+            self._is_woken = False
             # 1. What is there to do?
-            records = self._guard("read", self._store.active_jobs, list[JobRecord]())
+            found = self._guard("read", self._store.active_jobs, None)
+            if found is None:
+                return self.report  # an empty answer would look as if the fleet were free
+            records = found
             # 2. What became of the runs?
             records = self._guard("watch", lambda: self._stages.watcher.run(records), records)
             ended = [record for record in records if record.state in ENDED_STATES]
@@ -93,6 +101,7 @@ class Cycle:
             self.report.ticks += 1
             self.report.active = len(records)
             self.report.last_ended_at = self._clock.now()
+            self._last_tick_s = time.monotonic() - began_s
             return self.report
 
     def refresh(self) -> None:
@@ -126,9 +135,12 @@ class Cycle:
 
     def wake(self) -> None:
         """Asks for a tick at once: after a submit, a new forecast, a finished job."""
-        if self._scheduler is not None and self._scheduler.running:
+        if self._scheduler is not None and self._scheduler.running and not self._is_woken:
+            self._is_woken = True
             now = datetime.now(UTC)  # noqa: TID251 - APScheduler's timers run on the wall clock
-            self._scheduler.modify_job("tick", next_run_time=now)
+            # A stream of wakes must not keep it ticking all the time: as long a rest as the last tick took.
+            rest = timedelta(seconds=min(self._last_tick_s, self._tick_every_s))
+            self._scheduler.modify_job("tick", next_run_time=now + rest)
 
     def stop(self) -> None:
         """Lets the running tick end and stops the timers. Jobs go on."""
