@@ -1,5 +1,6 @@
 """A cluster that is this machine: runs processes, counts devices, survives restarts of the service."""
 
+import contextlib
 import os
 import re
 import select
@@ -9,11 +10,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
-from adapters.cluster.local_run import Document, RunFolder
+from adapters.cluster.local_run import MARK, Document, RunFolder
 from scheduler.core.errors import (
     ClusterFullError,
     ClusterUnavailableError,
@@ -90,62 +91,59 @@ class LocalCluster:
     def submit(self, dispatch: Dispatch) -> str:
         """See `ClusterAdapter`."""
         self._require_runnable(dispatch)
-        with self._lock:
+        with self._reachable():
             run = self._run(dispatch.name)
-            if not run.has_started:
-                self._prepare(run, dispatch)
-                self._supervise(run)
+            if not run.has_started and not run.is_supervised:
+                self._start(run, dispatch)
             return self._confirmed(run)
 
     def poll(self, names: Sequence[str]) -> Mapping[str, RunStatus]:
         """See `ClusterAdapter`."""
-        with self._lock:
+        with self._reachable():
             self._reap()
             found = {name: self._status(name) for name in names}
         return {name: status for name, status in found.items() if status is not None}
 
     def pause(self, name: str, *, grace_s: float) -> None:
         """See `ClusterAdapter`."""
-        with self._lock:
-            if self._pause_mode == "checkpoint":
-                self.cancel(name, grace_s=grace_s)
-                return
+        if self._pause_mode == "checkpoint":
+            self.cancel(name, grace_s=grace_s)
+            return
+        with self._reachable():
             run = self._run(name)
-            pauses = run.pauses()
-            is_frozen = bool(pauses) and len(pauses[-1]) == 1
-            if run.process_group() is not None and not is_frozen:
-                run.signal(signal.SIGSTOP)
-                run.write("freezes.json", {"pauses": [*pauses, [self._wall()]]})
+            if run.is_frozen or run.read("stop.json") is not None:
+                return
+            if run.signal(signal.SIGSTOP):
+                run.write("freezes.json", {"pauses": [*run.pauses(), [self._wall()]]})
 
     def resume(self, name: str) -> None:
         """See `ClusterAdapter`."""
-        with self._lock:
-            run = self._run(name)
-            spec, pauses = self._live.get(name), run.pauses()
-            if spec is None or not pauses or len(pauses[-1]) == 2:
+        with self._reachable():
+            run, spec = self._run(name), self._live.get(name)
+            if spec is None or not run.is_frozen:
                 return
-            taken = self._taken(spec["accelerator"])
-            if taken & set(spec["device_ids"]):
+            if self._taken(spec["accelerator"]) & set(spec["device_ids"]):
                 raise ClusterFullError(
                     f"{self._cluster_id}: the devices of {name} are in use",
                     cluster=self._cluster_id,
                 )
-            run.write("freezes.json", {"pauses": [*pauses[:-1], [pauses[-1][0], self._wall()]]})
-            run.signal(signal.SIGCONT)
+            self._thaw(run)
 
     def cancel(self, name: str, *, grace_s: float) -> None:
         """See `ClusterAdapter`."""
-        with self._lock:
+        with self._reachable():
             run = self._run(name)
             if name not in self._live or run.read("stop.json") is not None:
                 return
-            run.write("stop.json", {"kill_at_s": self._wall() + grace_s})
-            run.signal(signal.SIGTERM)
-            run.signal(signal.SIGCONT)  # a frozen one must wake up to act on it
+            # Signal first: were it the other way round, a crash in between would leave a job that
+            # is killed without having been asked to save its work. Asking twice does no harm.
+            if run.signal(signal.SIGTERM):
+                self._thaw(run)  # a frozen one must wake up to act on it
+                run.write("stop.json", {"kill_at_s": self._wall() + grace_s})
 
     def free_devices(self) -> Mapping[str, int]:
         """See `ClusterAdapter`."""
-        with self._lock:
+        with self._reachable():
             self._reap()
             for name in list(self._live):
                 self._status(name)
@@ -156,17 +154,36 @@ class LocalCluster:
 
     def checks(self) -> list[Check]:
         """See `ClusterAdapter`."""
-        usage = shutil.disk_usage(self._root)
+        subject = f"cluster {self._cluster_id}"
+        try:
+            free = ", ".join(f"{name} {count}" for name, count in self.free_devices().items())
+            free_bytes = shutil.disk_usage(self._root).free
+        except (ClusterUnavailableError, OSError) as error:
+            return [Check(subject=subject, is_ok=False, detail=str(error))]
         is_writable = os.access(self._root, os.W_OK)
-        free = ", ".join(f"{name} {count}" for name, count in self.free_devices().items())
         return [
             Check(
-                subject=f"cluster {self._cluster_id}",
-                is_ok=is_writable and usage.free > MIN_FREE_BYTES,
-                detail=f"local, free devices: {free}; {usage.free // 2**20} MiB free in {self._root}"
+                subject=subject,
+                is_ok=is_writable and free_bytes > MIN_FREE_BYTES,
+                detail=f"local, free devices: {free}; {free_bytes // 2**20} MiB free in {self._root}"
                 + ("" if is_writable else ", which is not writable"),
             )
         ]
+
+    @contextlib.contextmanager
+    def _reachable(self) -> Iterator[None]:
+        """Holds the adapter's lock; a folder that cannot be used is a cluster without an answer."""
+        with self._lock:
+            try:
+                # Without its folder every run would look as if it had never been started.
+                (self._root / "runs").stat()
+                yield
+            except OSError as error:
+                raise ClusterUnavailableError(
+                    f"{self._cluster_id}: {self._root} cannot be used: {error}; "
+                    "check the disk and the rights on the folder",
+                    cluster=self._cluster_id,
+                ) from error
 
     # ------------------------------------------------------------------ starting
 
@@ -183,10 +200,33 @@ class LocalCluster:
         if why:
             raise DispatchRejectedError(f"{self._cluster_id}: {why}", cluster=self._cluster_id)
 
-    def _prepare(self, run: RunFolder, dispatch: Dispatch) -> None:
-        """Writes what is to run, with the devices that it gets. Nothing has started before or after."""
-        if run.read("spec.json") is not None:
+    def _start(self, run: RunFolder, dispatch: Dispatch) -> None:
+        """Starts a supervisor, and waits until it has started the command or given up."""
+        spec = self._build_spec(run, dispatch)
+        run.path.mkdir(mode=0o700, exist_ok=True)  # the environment may hold secrets
+        lock = run.lock()
+        if lock is None:
             return
+        ready, theirs = os.pipe()
+        try:
+            Path(spec["env"][MARK]).mkdir(exist_ok=True)
+            run.write("spec.json", spec)
+            child = self._spawn(run, lock, theirs)
+        except OSError:
+            os.close(ready)
+            raise
+        finally:
+            os.close(lock)
+            os.close(theirs)
+        self._live[dispatch.name] = spec
+        self._children[dispatch.name] = child
+        their_end = select.poll()
+        their_end.register(ready, select.POLLIN)
+        their_end.poll(START_WAIT_S * 1000)  # tells when their end is closed
+        os.close(ready)
+
+    def _build_spec(self, run: RunFolder, dispatch: Dispatch) -> Document:
+        """What is to run, with the devices that it gets."""
         self.free_devices()  # brings ended runs to the books
         free = set(range(self._devices[dispatch.accelerator])) - self._taken(dispatch.accelerator)
         if len(free) < dispatch.gpus:
@@ -196,65 +236,50 @@ class LocalCluster:
             )
         device_ids = sorted(free)[: dispatch.gpus]
         checkpoints = self._root / "checkpoints" / dispatch.checkpoint_key
-        try:
-            run.path.mkdir(exist_ok=True)
-            checkpoints.mkdir(exist_ok=True)
-            spec: Document = {
-                "job_id": dispatch.job_id,
-                "command": list(dispatch.command),
-                "env": self._env(dispatch, checkpoints, device_ids),
-                "workdir": dispatch.workdir or str(run.path),
-                "accelerator": dispatch.accelerator,
-                "device_ids": device_ids,
-            }
-            run.write("spec.json", spec)
-        except OSError as error:
-            shutil.rmtree(run.path, ignore_errors=True)
-            raise ClusterUnavailableError(
-                f"{self._cluster_id}: the run folder cannot be written: {error}",
-                cluster=self._cluster_id,
-            ) from error
-        self._live[dispatch.name] = spec
+        return {
+            "job_id": dispatch.job_id,
+            "command": list(dispatch.command),
+            "env": self._env(dispatch, checkpoints, device_ids),
+            "workdir": dispatch.workdir or str(run.path),
+            "accelerator": dispatch.accelerator,
+            "device_ids": device_ids,
+        }
+
+    def _spawn(self, run: RunFolder, lock: int, ready: int) -> subprocess.Popen[bytes]:
+        with (run.path / "supervisor.log").open("ab") as log:
+            return subprocess.Popen(  # noqa: S603 - our own program
+                [
+                    *(sys.executable, "-I", "-S", str(_SUPERVISOR)),
+                    *(str(run.path), str(lock), str(ready)),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(lock, ready),
+                start_new_session=True,
+                cwd="/",
+            )
 
     def _env(self, dispatch: Dispatch, checkpoints: Path, device_ids: list[int]) -> dict[str, str]:
         env = {name: os.environ[name] for name in self._pass_env if name in os.environ}
         env |= dict(dispatch.env)
-        env["GRIDTIDE_CHECKPOINT_DIR"] = str(checkpoints)
+        env[MARK] = str(checkpoints)
         if dispatch.accelerator != "CPU":
             env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, device_ids))
         return env
 
-    def _supervise(self, run: RunFolder) -> None:
-        """Starts a supervisor, and waits until it has started the command or given up."""
-        ready, theirs = os.pipe()
-        try:
-            with (run.path / "supervisor.log").open("ab") as log:
-                child = subprocess.Popen(  # noqa: S603 - our own program
-                    [sys.executable, "-I", "-S", str(_SUPERVISOR), str(run.path), str(theirs)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=(theirs,),
-                    start_new_session=True,
-                    cwd="/",
-                )
-        except OSError as error:
-            os.close(ready)
-            raise ClusterUnavailableError(
-                f"{self._cluster_id}: no process can be started: {error}", cluster=self._cluster_id
-            ) from error
-        finally:
-            os.close(theirs)
-        self._children[run.path.name] = child
-        select.select([ready], [], [], START_WAIT_S)  # readable when their end is closed
-        os.close(ready)
-
     def _confirmed(self, run: RunFolder) -> str:
-        started = run.read("started.json")
-        if started is not None:
-            return str(started["pid"] or run.path.name)
-        raise DispatchUncertainError(
-            f"{self._cluster_id}: {run.path.name} did not confirm its start within {START_WAIT_S:.0f} s",
+        try:
+            started = run.read("started.json")
+        except OSError as error:
+            raise self._uncertain(run, str(error)) from error
+        if started is None:
+            raise self._uncertain(run, "no sign of its start yet")
+        return str(started["pid"] or run.path.name)
+
+    def _uncertain(self, run: RunFolder, why: str) -> DispatchUncertainError:
+        return DispatchUncertainError(
+            f"{self._cluster_id}: {run.path.name} may or may not have started: {why}",
             cluster=self._cluster_id,
         )
 
@@ -264,28 +289,24 @@ class LocalCluster:
         if name in self._ended:
             return self._ended[name]
         run = self._run(name)
-        started = run.read("started.json")
-        if started is None:
-            if run.is_supervised:
-                return RunStatus(name=name, ref=name, state=RunState.PENDING)
-            # Died between the exclusive mark and the start of the command: it may not begin again.
-            lost = RunStatus(name=name, ref=name, state=RunState.LOST)
-            return self._end(name, lost) if run.has_started else None
-        ended = run.read("exit.json")
-        if ended is not None:
+        is_supervised = run.is_supervised  # asked first: what a dead one has written is complete
+        started, ended = run.read("started.json"), run.read("exit.json")
+        if started is not None and ended is not None:
             return self._end(name, self._ended_status(name, started, run, ended))
-        if not run.is_supervised:
-            ended = run.read("exit.json")  # it may have ended between the two looks
-            if ended is not None:
-                return self._end(name, self._ended_status(name, started, run, ended))
-            run.signal(signal.SIGKILL)
-            return self._end(name, self._lost_status(name, started, run))
-        self._kill_overdue(run)
-        return self._running_status(name, started, run)
+        if is_supervised:
+            self._kill_overdue(run)
+            return self._running_status(name, started, run)
+        if not run.has_started:
+            self._live.pop(name, None)  # prepared at most: nothing runs, so it has no devices
+            return None
+        # It may not begin again, though it perhaps never did: `started.json` may be an empty mark.
+        run.kill_orphans()
+        return self._end(name, self._lost_status(name, started, run))
 
-    def _running_status(self, name: str, started: Document, run: RunFolder) -> RunStatus:
-        pauses = run.pauses()
-        is_frozen = bool(pauses) and len(pauses[-1]) == 1
+    def _running_status(self, name: str, started: Document | None, run: RunFolder) -> RunStatus:
+        if started is None:
+            return RunStatus(name=name, ref=name, state=RunState.PENDING)
+        pauses, is_frozen = run.pauses(), run.is_frozen
         spans, since_s = self._spans(float(started["wall_s"]), pauses, None)
         return RunStatus(
             name=name,
@@ -308,7 +329,9 @@ class LocalCluster:
             detail=str(ended["detail"]),
         )
 
-    def _lost_status(self, name: str, started: Document, run: RunFolder) -> RunStatus:
+    def _lost_status(self, name: str, started: Document | None, run: RunFolder) -> RunStatus:
+        if started is None:
+            return RunStatus(name=name, ref=name, state=RunState.LOST)
         # Until when it ran is not known; the last time it wrote something is the best witness.
         files = [path.stat().st_mtime for path in run.path.glob("std*.log")]
         last_s = max([*files, float(started["wall_s"])])
@@ -331,6 +354,13 @@ class LocalCluster:
         at = self._clock.at_wall
         return tuple(Window(at(low), at(max(low, high))) for low, high in spans), since_s
 
+    def _thaw(self, run: RunFolder) -> None:
+        continued_s = self._wall()  # before the signal: it may have ended by the time we look
+        run.signal(signal.SIGCONT)
+        if run.is_frozen:
+            *before, (stopped_s,) = run.pauses()
+            run.write("freezes.json", {"pauses": [*before, [stopped_s, continued_s]]})
+
     def _kill_overdue(self, run: RunFolder) -> None:
         stop = run.read("stop.json")
         if stop is not None and self._wall() >= stop["kill_at_s"]:
@@ -345,9 +375,7 @@ class LocalCluster:
         """Devices that runs occupy; frozen ones have left theirs."""
         taken: set[int] = set()
         for name, spec in self._live.items():
-            pauses = self._run(name).pauses()
-            is_frozen = bool(pauses) and len(pauses[-1]) == 1
-            if spec["accelerator"] == accelerator and not is_frozen:
+            if spec["accelerator"] == accelerator and not self._run(name).is_frozen:
                 taken |= set(spec["device_ids"])
         return taken
 

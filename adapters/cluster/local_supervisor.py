@@ -1,13 +1,12 @@
 """Runs one command for the local cluster and outlives the service. Standard library only.
 
-Started as `python -I -S local_supervisor.py RUN_FOLDER READY_FD`. Holds a lock on the run folder for as
-long as it lives; creates `started.json` exclusively before it starts the command, so that of any number of
+Started as `python -I -S local_supervisor.py RUN_FOLDER LOCK_FD READY_FD`. Inherits the held lock of the run
+folder and keeps it for as long as it lives; creates `started.json` exclusively before it starts the command, so that of any number of
 supervisors of one folder only the first ever does; writes `exit.json` when the command has ended.
 """
 
 import contextlib
 import ctypes
-import fcntl
 import json
 import os
 import signal
@@ -17,6 +16,7 @@ import time
 
 EX_NOT_EXECUTABLE, EX_NOT_FOUND = 126, 127
 PR_SET_PDEATHSIG = 1
+RETRY_S = 1.0
 
 
 def write(path, document):
@@ -29,6 +29,15 @@ def write(path, document):
     os.replace(draft, path)
 
 
+def write_when_possible(path, document):
+    """Writes a document as soon as the disk has room: a job that succeeded must not count as lost."""
+    while os.path.isdir(os.path.dirname(path)):
+        try:
+            return write(path, document)
+        except OSError:
+            time.sleep(RETRY_S)
+
+
 def die_with_parent():
     """Lets the kernel kill the command should this supervisor die. Linux only; elsewhere nothing."""
     with contextlib.suppress(OSError, AttributeError):
@@ -36,12 +45,8 @@ def die_with_parent():
 
 
 def main():
-    folder, ready = sys.argv[1], int(sys.argv[2])
-    lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return  # another supervisor of this folder is alive
+    folder, lock, ready = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    os.set_inheritable(lock, False)  # the command must not keep it
     with open(os.path.join(folder, "spec.json"), encoding="utf-8") as file:
         spec = json.load(file)
     started = os.path.join(folder, "started.json")
@@ -56,6 +61,8 @@ def main():
     except OSError as error:
         code = EX_NOT_FOUND if isinstance(error, FileNotFoundError) else EX_NOT_EXECUTABLE
         detail = f"{error.strerror}: {error.filename or spec['command'][0]}"
+    except ValueError as error:  # a variable that no environment can hold
+        code, detail = EX_NOT_EXECUTABLE, str(error)
     write(
         started, {"pid": process.pid if process else 0, "supervisor": os.getpid(), "wall_s": began}
     )
@@ -64,7 +71,7 @@ def main():
         code = process.wait()
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)  # what the command left behind
-    write(
+    write_when_possible(
         os.path.join(folder, "exit.json"),
         {"exit_code": code, "began_s": began, "ended_s": time.time(), "detail": detail},
     )

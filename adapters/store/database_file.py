@@ -1,5 +1,6 @@
 """The store's file: recognised, checked and locked before anything is written to it."""
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -11,10 +12,10 @@ from adapters.store.migrations import MIGRATIONS
 from scheduler.core.errors import StoreError
 
 APPLICATION_ID: Final = 0x47726964
-""""Grid" in ASCII; marks a database as ours. Source: sqlite.org/fileformat2.html, offset 68."""
+"""'Grid' in ASCII; marks a database as ours. Source: sqlite.org/fileformat2.html, offset 68."""
 _MAGIC: Final = b"SQLite format 3\0"
+_HEADER_BYTES: Final = 100
 _BUSY_S: Final = 5.0
-_FULL: Final = frozenset({sqlite3.SQLITE_FULL})
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _KEPT: Final = (
     "it was left as it is: restore a backup, or move it away (with its -wal and -shm files) "
@@ -81,7 +82,7 @@ def prepare_file(path: Path) -> None:
             _check_content(path, connection)
         return
     wal = _beside(path, "-wal")
-    if wal.exists() and wal.stat().st_size > 0:
+    if _holds_changes(wal):
         raise StoreError(
             f"{path} is missing, but {wal} holds changes to it; put the file back, "
             "or move the -wal and -shm files away as well to begin anew",
@@ -94,7 +95,7 @@ def store_error(path: Path, error: sqlite3.Error | OSError) -> StoreError:
     """The StoreError that tells what SQLite, or the system, had to say about the file."""
     # The lower byte is the primary code. Source: sqlite.org/rescode.html
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in _FULL:
+    if code == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) == errno.ENOSPC:
         what = "is full, or the disk is; nothing was written: free some space and try again"
     elif code in _DAMAGED:
         what = f"is damaged or no SQLite database; {_KEPT}"
@@ -106,15 +107,32 @@ def store_error(path: Path, error: sqlite3.Error | OSError) -> StoreError:
 def _check_header(path: Path) -> None:
     # Read as plain bytes: SQLite itself may already change a stranger's file when it opens it.
     with path.open("rb") as file:
-        header = file.read(100)
+        header = file.read(_HEADER_BYTES)
     if not header.startswith(_MAGIC):
         raise StoreError(f"{path} is no SQLite database; {_KEPT}", path=str(path))
+    if len(header) < _HEADER_BYTES:
+        raise _cut_error(path)
     if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
         raise StoreError(
             f"{path} is the database of another application and was left as it is; "
             "set store.path to another file",
             path=str(path),
         )
+    if _is_cut(path, header):
+        raise _cut_error(path)
+
+
+def _cut_error(path: Path) -> StoreError:
+    return StoreError(f"{path} is damaged (its end is missing); {_KEPT}", path=str(path))
+
+
+def _is_cut(path: Path, header: bytes) -> bool:
+    # SQLite itself reads what is missing of the last page as zeros. With a log beside it, the file
+    # may end anywhere: a crash cut its writing short, and the log still holds those pages.
+    if _holds_changes(_beside(path, "-wal")):
+        return False
+    page_bytes = int.from_bytes(header[16:18], "big")
+    return path.stat().st_size % (65_536 if page_bytes == 1 else page_bytes or 1) != 0
 
 
 def _check_content(path: Path, connection: sqlite3.Connection) -> None:
@@ -157,6 +175,10 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _holds_changes(wal: Path) -> bool:
+    return wal.exists() and wal.stat().st_size > 0
 
 
 def _beside(path: Path, suffix: str) -> Path:

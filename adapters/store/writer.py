@@ -61,6 +61,11 @@ class GroupCommitWriter:
         self._thread = threading.Thread(target=self._work, name="store-writer", daemon=True)
         self._thread.start()
 
+    @property
+    def n_waiting(self) -> int:
+        """Writes that no transaction has taken up yet."""
+        return len(self._waiting)
+
     def submit(self, write: Write[_T]) -> "Future[_T]":
         """The future of a write: done once the write is durable, or has failed."""
         future: Future[_T] = Future()

@@ -1,6 +1,7 @@
 """The counterfactual of a job: run whole, at once, at home."""
 
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from scheduler.core.errors import InfeasibleError
 from scheduler.core.job import Baseline
@@ -9,7 +10,7 @@ from scheduler.core.planner.snapshot import PlanRequest
 from scheduler.core.timegrid import Window
 
 
-def freeze_baseline(search: WindowSearch, request: PlanRequest) -> Baseline:
+def freeze_baseline(search: WindowSearch, request: PlanRequest, *, now: datetime) -> Baseline:
     """Run-now at home, from the job's earliest start (or now), capacity ignored.
 
     Home is the first cluster of the fleet that the first usable option may use.
@@ -20,8 +21,8 @@ def freeze_baseline(search: WindowSearch, request: PlanRequest) -> Baseline:
     if not request.choices:
         raise InfeasibleError(f"job {request.job_id}: no cluster may run it", job_id=request.job_id)
     home = request.choices[0]
-    start_at = max(search.now, request.earliest_at)
-    placed = search.at(request, home)
+    start_at = max(now, request.earliest_at)
+    placed = search.at(replace(request, earliest_at=start_at), home)
     window = Window(start_at, start_at + timedelta(seconds=home.duration_s))
     return Baseline(
         cluster_id=home.cluster.cluster_id,

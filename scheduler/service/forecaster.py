@@ -9,6 +9,7 @@ import structlog
 
 from scheduler.core.errors import UpstreamError
 from scheduler.core.forecast import (
+    GAP_MG,
     ForecastMatrix,
     IntensitySeries,
     Provenance,
@@ -67,7 +68,8 @@ class Forecaster:
         self._scope = scope
         self._clock = clock
         self._max_age = max_age
-        self._held: dict[tuple[str, str], _Held] = {}
+        # By the source itself: two in one chain may have the same name (a mirror).
+        self._held: dict[tuple[str, int], _Held] = {}
         self._lock = threading.Lock()
         self._version = 0
         self._matrices: tuple[object, ForecastMatrix] | None = None
@@ -92,7 +94,7 @@ class Forecaster:
         is_new = False
         for zone_id, chain in self._chains.items():
             for source in chain:
-                if source.info.is_live and self._is_due(zone_id, source.info):
+                if source.info.is_live and self._is_due(zone_id, source):
                     is_new |= self._fetch(zone_id, source, since=since, horizon=horizon)
         if is_new:
             self._version += 1
@@ -102,7 +104,7 @@ class Forecaster:
         """Intensity of every zone on the grid, each slot from the first source that covers it."""
         now = self._clock.now()
         usable = tuple(
-            (zone, source.info.name, self._is_fresh(self._hold(zone, source.info), now))
+            (zone, source.info.name, self._is_fresh(self._hold(zone, source), now))
             for zone, chain in self._chains.items()
             for source in chain
             if source.info.is_live
@@ -130,10 +132,11 @@ class Forecaster:
         return None
 
     def series(self, zone_id: str, window: Window) -> IntensitySeries | None:
-        """Best known intensity as one series for charts; None where nothing is known."""
-        for source in self._chains.get(zone_id, ()):
+        """The first source's series that knows any of the window, for charts; None where none does."""
+        for index, source in enumerate(self._chains.get(zone_id, ())):
             for series in self._past(zone_id, source, window):
-                return series
+                if _knows_any(series, window):
+                    return _marked(series, is_fallback=index > 0)
         return None
 
     def statuses(self) -> list[SourceStatus]:
@@ -142,7 +145,7 @@ class Forecaster:
         lines = []
         for zone_id, chain in self._chains.items():
             for source in chain:
-                held = self._hold(zone_id, source.info)
+                held = self._hold(zone_id, source)
                 age = (now - held.fetched_at).total_seconds() if held.fetched_at else None
                 lines.append(
                     SourceStatus(
@@ -157,17 +160,17 @@ class Forecaster:
                 )
         return lines
 
-    def _hold(self, zone_id: str, info: SourceInfo) -> _Held:
+    def _hold(self, zone_id: str, source: Source) -> _Held:
         with self._lock:
-            return self._held.get((zone_id, info.name), _Held())
+            return self._held.get((zone_id, id(source)), _Held())
 
-    def _is_due(self, zone_id: str, info: SourceInfo) -> bool:
-        held = self._hold(zone_id, info)
+    def _is_due(self, zone_id: str, source: Source) -> bool:
+        held, cadence_s = self._hold(zone_id, source), source.info.cadence_s
         if held.tried_at is None:
             return True
         waited_s = (self._clock.now() - held.tried_at).total_seconds()
         # After a failure the next try comes sooner than the cadence, but never in a hurry.
-        return waited_s >= (min(info.cadence_s, 300) if held.error else info.cadence_s)
+        return waited_s >= (min(cadence_s, 300) if held.error else cadence_s)
 
     def _is_fresh(self, held: _Held, now: datetime) -> bool:
         return (
@@ -177,8 +180,7 @@ class Forecaster:
         )
 
     def _fetch(self, zone_id: str, source: Source, *, since: datetime, horizon: timedelta) -> bool:
-        info = source.info
-        before = held = self._hold(zone_id, info)
+        before = held = self._hold(zone_id, source)
         now = self._clock.now()
         try:
             if isinstance(source, ForecastSource):
@@ -191,12 +193,12 @@ class Forecaster:
             held = replace(held, tried_at=now, error=None)
         except UpstreamError as error:
             _log.warning(
-                "forecast_fetch_failed", source=info.name, zone=zone_id, error=error.message
+                "forecast_fetch_failed", source=source.info.name, zone=zone_id, error=error.message
             )
             # A forecast that came before its actuals failed is kept, and counts as new.
             held = replace(held, tried_at=now, error=error.message)
         with self._lock:
-            self._held[zone_id, info.name] = held
+            self._held[zone_id, id(source)] = held
         return held.forecast is not before.forecast or held.actuals is not before.actuals
 
     def _layers(
@@ -213,7 +215,7 @@ class Forecaster:
         self, zone_id: str, source: Source, window: Window, now: datetime
     ) -> IntensitySeries | None:
         if source.info.is_live:
-            held = self._hold(zone_id, source.info)
+            held = self._hold(zone_id, source)
             return held.forecast if self._is_fresh(held, now) else None
         if not isinstance(source, ForecastSource):
             return None
@@ -225,7 +227,7 @@ class Forecaster:
 
     def _past(self, zone_id: str, source: Source, window: Window) -> list[IntensitySeries]:
         if source.info.is_live:
-            held = self._hold(zone_id, source.info)
+            held = self._hold(zone_id, source)
             return [series for series in (held.actuals, held.forecast) if series is not None]
         if not isinstance(source, HistorySource):
             return []
@@ -238,3 +240,9 @@ class Forecaster:
 def _marked(series: IntensitySeries, *, is_fallback: bool) -> IntensitySeries:
     provenance: Provenance = replace(series.provenance, is_fallback=is_fallback)
     return replace(series, provenance=provenance)
+
+
+def _knows_any(series: IntensitySeries, window: Window) -> bool:
+    start_s, end_s = window.start_at.timestamp(), window.end_at.timestamp()
+    touches = (series.edges_s[:-1] < end_s) & (series.edges_s[1:] > start_s)
+    return bool((touches & (series.mg_per_kwh != GAP_MG)).any())

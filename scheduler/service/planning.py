@@ -225,8 +225,7 @@ class Planning:
             found = search.place(request)
             if isinstance(found, Unplaced):
                 found = self._squeeze(request, found)
-            at_once = replace(asked, earliest_at=max(asked.earliest_at, job.submitted_at))
-            baseline = freeze_baseline(search, at_once)
+            baseline = freeze_baseline(search, asked, now=job.submitted_at)
         return Admission(baseline=baseline, placement=found)
 
     def hold_place(self, record: JobRecord) -> None:
@@ -245,7 +244,7 @@ class Planning:
             found = search.place(request)
             if isinstance(found, Unplaced):
                 found = self._squeeze(request, found)
-        baseline = freeze_baseline(search, request)
+        baseline = freeze_baseline(search, request, now=at)
         admission = Admission(baseline=baseline, placement=found)
         return admission, explain(snapshot, request, found, baseline)
 

@@ -73,7 +73,7 @@ def _saved_share(trace: TraceSource, origin: datetime) -> float:
     # A job that found no room before its deadline is left out on both sides.
     asked = [request for request in snapshot.requests if request.job_id in placed]
     search = WindowSearch(snapshot)
-    at_once = sum(freeze_baseline(search, request).planned_g or 0 for request in asked)
+    at_once = sum(freeze_baseline(search, request, now=origin).planned_g or 0 for request in asked)
     return 1 - sum(placement.planned_g or 0 for placement in plan.placements) / at_once
 
 

@@ -4,7 +4,7 @@ Where capacity does not bind this is the optimum of the whole. Where it does, ti
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 import numpy as np
@@ -72,11 +72,6 @@ class WindowSearch:
                 forecast.zone_ids, forecast.mg_per_kwh, forecast.layer < 0, strict=True
             )
         }
-
-    @property
-    def now(self) -> datetime:
-        """Of the snapshot."""
-        return self._snapshot.now
 
     def urgency(self, request: PlanRequest) -> tuple[int, int, str]:
         """Sort key: higher priority first, then the one whose latest start comes first."""

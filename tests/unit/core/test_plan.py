@@ -236,7 +236,7 @@ def test_baseline_is_the_first_choice_at_once_whatever_is_free() -> None:
     both = (cluster("DE", pue=1.5), cluster("FR"))
     asked = request(clusters=both, earliest=1)
     made = snapshot({"DE": DAY, "FR": FLAT}, clusters=both, reserved=[reservation(0, 48)])
-    frozen = freeze_baseline(WindowSearch(made), asked)
+    frozen = freeze_baseline(WindowSearch(made), asked, now=T0)
     assert (frozen.cluster_id, frozen.pue) == ("c-de", 1.5)
     assert frozen.window == Window(at(1), at(3))
     assert frozen.planned_g == pytest.approx(1.5 * 800)
@@ -245,13 +245,13 @@ def test_baseline_is_the_first_choice_at_once_whatever_is_free() -> None:
 def test_baseline_begins_now_to_the_fraction_of_a_second() -> None:
     now = T0 + timedelta(microseconds=250_000)
     made = replace(snapshot({"DE": DAY}), now=now)
-    assert freeze_baseline(WindowSearch(made), request()).window.start_at == now
+    assert freeze_baseline(WindowSearch(made), request(), now=now).window.start_at == now
 
 
 def test_baseline_without_forecast_has_no_figure_and_without_cluster_none_at_all() -> None:
-    assert freeze_baseline(WindowSearch(snapshot({"DE": []})), request()).planned_g is None
+    assert freeze_baseline(WindowSearch(snapshot({"DE": []})), request(), now=T0).planned_g is None
     with pytest.raises(InfeasibleError, match="no cluster may run it"):
-        freeze_baseline(WindowSearch(snapshot({"DE": DAY})), request(clusters=()))
+        freeze_baseline(WindowSearch(snapshot({"DE": DAY})), request(clusters=()), now=T0)
 
 
 def explained(made: PlanSnapshot, asked_hours: float = 2, **fields: object) -> tuple[str, ...]:
