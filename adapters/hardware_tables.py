@@ -23,7 +23,7 @@ def load_hardware(path: Path | None = None) -> HardwareTable:
         text, where = files("configs").joinpath(_SHIPPED).read_text(encoding="utf-8"), _SHIPPED
     else:
         try:
-            text, where = path.read_text(encoding="utf-8"), str(path)
+            text, where = path.read_text(encoding="utf-8-sig"), str(path)
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidDataError(f"{path}: cannot be read: {error}", field="path") from error
     return parse_hardware(text, where)
@@ -31,33 +31,55 @@ def load_hardware(path: Path | None = None) -> HardwareTable:
 
 def parse_hardware(text: str, where: str) -> HardwareTable:
     """The table of that CSV text; `where` names it in errors."""
-    reader = csv.DictReader(io.StringIO(text))
-    if tuple(reader.fieldnames or ()) != _COLUMNS:
+    reader = csv.reader(io.StringIO(text, newline=""))
+    try:
+        rows = [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
         raise InvalidDataError(
-            f"{where}: columns {', '.join(reader.fieldnames or ())}; needed are {', '.join(_COLUMNS)}",
+            f"{where}:{reader.line_num}: not CSV: {error}", field="columns"
+        ) from error
+    header = tuple(rows[0][1]) if rows else ()
+    if header != _COLUMNS:
+        raise InvalidDataError(
+            f"{where}: columns {', '.join(header)}; needed are {', '.join(_COLUMNS)}",
             field="columns",
         )
     accelerators = []
     taken: dict[str, int] = {}
-    for line, row in enumerate(reader, start=2):
-        aliases = tuple(alias for alias in row["aliases"].split("|") if alias)
-        for name in (row["name"], *aliases):
+    for line, row in rows[1:]:
+        accelerator = _accelerator(row, f"{where}:{line}")
+        for name in (accelerator.name, *accelerator.aliases):
             first = taken.setdefault(name.casefold(), line)
-            if first != line or not name:
+            if first != line or not name.strip():
                 raise InvalidDataError(
                     f"{where}:{line}: name {name!r} is empty or used in line {first} already",
                     field="name",
                     value=name,
                 )
-        try:
-            tdp_w = float(row["tdp_w"])
-        except ValueError as error:
-            raise InvalidDataError(
-                f"{where}:{line}: tdp_w {row['tdp_w']!r} is not a number of watts",
-                field="tdp_w",
-                value=row["tdp_w"],
-            ) from error
-        accelerators.append(
-            Accelerator(name=row["name"], tdp_w=tdp_w, aliases=aliases, source=row["source"])
-        )
+        accelerators.append(accelerator)
+    if not accelerators:
+        raise InvalidDataError(f"{where}: no rows", field="path", value=where)
     return HardwareTable(tuple(accelerators))
+
+
+def _accelerator(row: list[str], where: str) -> Accelerator:
+    if len(row) != len(_COLUMNS):
+        raise InvalidDataError(
+            f"{where}: {len(row)} cells under {len(_COLUMNS)} columns; put text with commas in quotes",
+            field="columns",
+            value=len(row),
+        )
+    name, tdp_w, aliases, source = row
+    try:
+        return Accelerator(
+            name=name,
+            tdp_w=float(tdp_w),
+            aliases=tuple(alias for alias in aliases.split("|") if alias),
+            source=source,
+        )
+    except (ValueError, InvalidDataError) as error:
+        raise InvalidDataError(
+            f"{where}: tdp_w {tdp_w!r} is not a number of watts above 0, such as 400",
+            field="tdp_w",
+            value=tdp_w,
+        ) from error

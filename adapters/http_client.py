@@ -1,21 +1,30 @@
 """Outgoing HTTP for all providers: timeouts, bounded bodies, bounded retries with jitter, typed errors."""
 
+import contextlib
+import ipaddress
 import json
+import logging
 import random
+import socket
 import threading
-import time
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final
+from types import TracebackType
+from typing import Any, Final, Self
 
 import httpx
 
-from scheduler.core.errors import ForecastUnavailableError
+from scheduler.core.errors import ForecastUnavailableError, InvalidConfigError
 
 _RETRIED: Final = frozenset({429, 500, 502, 503, 504})
 _MAX_WAIT_S: Final = 30.0
+_MAX_REDIRECTS: Final = 3
+_GZIP_WBITS: Final = 31
+
+# Its INFO line holds the whole URL, keys in the query included.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +32,10 @@ class Limits:
     """How long and how much one call may take.
 
     Args:
-        total_s: for one try, over all reads: a slow drip is cut off.
+        connect_s: until the connection stands.
+        read_s: for one read: silence is cut off.
+        total_s: for one try, from connecting to the last byte: a slow drip is cut off.
+        max_body_bytes: of the body, unpacked.
         attempts: tries in all.
     """
 
@@ -45,13 +57,16 @@ class _TryAgainError(Exception):
 
 
 class HttpClient:
-    """Fetches JSON from one host.
+    """Fetches JSON from one host. Redirects are followed on that host, or from http to https there.
 
     Args:
-        base_url: scheme and host.
+        base_url: scheme and host, and a path where there is one; no credentials.
         headers: sent with every request; never part of an error.
         wait: how pauses between tries are spent.
         chance: source of jitter.
+
+    Raises:
+        InvalidConfigError: not such a URL, or headers would go over plain http to another machine.
     """
 
     def __init__(
@@ -63,16 +78,23 @@ class HttpClient:
         wait: Callable[[float], None] = _wait,
         chance: random.Random | None = None,
     ) -> None:
+        _require_safe(base_url, has_secrets=bool(headers))
         self.base_url: Final = base_url.rstrip("/")
         self._limits = limits or Limits()
         self._wait = wait
         self._chance = chance or random.Random()  # noqa: S311 - jitter, not a secret
         self._client = httpx.Client(
             base_url=self.base_url,
-            headers={"Accept": "application/json", "User-Agent": "gridtide", **(headers or {})},
+            headers={
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip",
+                "User-Agent": "gridtide",
+                **(headers or {}),
+            },
             timeout=httpx.Timeout(self._limits.read_s, connect=self._limits.connect_s),
-            follow_redirects=True,
-            max_redirects=3,
+            # Calls are minutes apart: a connection of its own for each lets `_Deadline` see it.
+            limits=httpx.Limits(max_keepalive_connections=0),
+            follow_redirects=False,
             trust_env=False,
         )
 
@@ -98,21 +120,46 @@ class HttpClient:
         self._client.close()
 
     def _once(self, path: str, params: Mapping[str, str] | None) -> object:
-        until = time.monotonic() + self._limits.total_s
-        try:
-            with self._client.stream("GET", path, params=params) as reply:
-                self._require_ok(reply, path)
-                body = self._body(reply, path, until)
-        except httpx.TooManyRedirects as error:
-            raise self._failure("redirects in a circle", path) from error
-        except httpx.DecodingError as error:
-            raise self._failure("cannot be decompressed", path) from error
-        except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise _TryAgainError(f"no answer: {type(error).__name__}") from error
+        with _Deadline(self._limits.total_s) as deadline:
+            try:
+                with contextlib.closing(self._open(path, params, deadline)) as reply:
+                    self._require_ok(reply, path)
+                    body = self._body(reply, path, deadline)
+            except zlib.error as error:
+                raise self._failure("cannot be decompressed", path) from error
+            except (httpx.TransportError, httpx.InvalidURL) as error:
+                deadline.require_not_passed()
+                raise _TryAgainError(f"no answer: {type(error).__name__}") from error
         try:
             return json.loads(body)
         except (ValueError, RecursionError) as error:
             raise self._failure("answered with broken JSON", path) from error
+
+    def _open(
+        self, path: str, params: Mapping[str, str] | None, deadline: "_Deadline"
+    ) -> httpx.Response:
+        request = self._client.build_request(
+            "GET", path, params=params, extensions={"trace": deadline.watch}
+        )
+        for _ in range(_MAX_REDIRECTS + 1):
+            reply = self._client.send(request, stream=True)
+            if reply.next_request is None:
+                return reply
+            reply.close()
+            request = reply.next_request
+            self._require_same_host(request.url, path)
+        raise self._failure(f"redirects more than {_MAX_REDIRECTS} times", path)
+
+    def _require_same_host(self, target: httpx.URL, path: str) -> None:
+        base = self._client.base_url
+        is_same = (target.scheme, target.host, target.port) == (base.scheme, base.host, base.port)
+        is_upgrade = target.host == base.host and (base.scheme, target.scheme) == ("http", "https")
+        if not (is_same or is_upgrade):
+            where = target.copy_with(userinfo=b"", raw_path=b"/", fragment=None)
+            raise self._failure(
+                f"redirects to {where}, which is not followed; configure the url that is right",
+                path,
+            )
 
     def _require_ok(self, reply: httpx.Response, path: str) -> None:
         status = reply.status_code
@@ -124,18 +171,23 @@ class HttpClient:
         if not (kind == "application/json" or kind.endswith("+json")):
             raise self._failure(f"answered with {kind or 'no content type'} instead of JSON", path)
 
-    def _body(self, reply: httpx.Response, path: str, until: float) -> bytes:
-        parts, size = [], 0
-        for part in reply.iter_bytes(65_536):
-            size += len(part)
-            if size > self._limits.max_body_bytes:
-                raise self._failure(
-                    f"answered with more than {self._limits.max_body_bytes} bytes", path
-                )
-            if time.monotonic() > until:
-                raise _TryAgainError(f"took longer than {self._limits.total_s:.0f} s")
-            parts.append(part)
-        return b"".join(parts)
+    def _body(self, reply: httpx.Response, path: str, deadline: "_Deadline") -> bytes:
+        coding = reply.headers.get("content-encoding", "identity").strip().lower()
+        if coding not in {"identity", "gzip"}:
+            raise self._failure(f"answered in encoding {coding!r}, not in gzip", path)
+        gunzip = zlib.decompressobj(_GZIP_WBITS) if coding == "gzip" else None
+        limit, received, body = self._limits.max_body_bytes, 0, bytearray()
+        for part in reply.iter_raw():
+            received += len(part)
+            # Never unpacks more than fits: a bomb is met with one byte too many.
+            body += part if gunzip is None else gunzip.decompress(part, limit + 1 - len(body))
+            if max(received, len(body)) > limit:
+                raise self._failure(f"answered with more than {limit} bytes", path)
+        # Where the body has no stated length, a cut looks like its end.
+        deadline.require_not_passed()
+        if gunzip is not None and not gunzip.eof:
+            raise self._failure("cannot be decompressed: it ends early", path)
+        return bytes(body)
 
     def _failure(self, what: str, path: str) -> ForecastUnavailableError:
         return ForecastUnavailableError(
@@ -143,14 +195,79 @@ class HttpClient:
         )
 
 
+class _Deadline:
+    """Shuts the connection of one try when its time is up, whatever the try waits for."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._has_passed = False
+        self._socket: socket.socket | None = None
+        self._timer = threading.Timer(seconds, self._cut)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._timer.cancel()
+
+    def watch(self, event: str, info: Mapping[str, Any]) -> None:
+        """Notes each new connection; called by the HTTP library at its every step."""
+        if event in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:
+            self._socket = info["return_value"].get_extra_info("socket")
+            if self._has_passed:
+                self._cut()
+
+    def require_not_passed(self) -> None:
+        if self._has_passed:
+            raise _TryAgainError(f"took longer than {self._seconds:g} s")
+
+    def _cut(self) -> None:
+        self._has_passed = True
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                # Not its own method: on TLS that would drop the session under the reading thread.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+
+def _require_safe(base_url: str, *, has_secrets: bool) -> None:
+    """Refuses a URL without repeating it, for it may hold a password."""
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL:
+        url = httpx.URL("")
+    if url.scheme not in {"http", "https"} or not url.host or url.query or url.fragment:
+        why = "must be http or https and a host, such as https://api.example.org"
+    elif url.userinfo:
+        why = "must not hold a user name or password"
+    elif has_secrets and url.scheme == "http" and not _is_loopback(url.host):
+        why = "must be https, for secrets go with every request"
+    else:
+        return
+    raise InvalidConfigError(f"url: {why}", field="url", valid="https://host[:port][/path]")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _retry_after_s(reply: httpx.Response) -> float | None:
     """Seconds that the server asks to wait, from either form of the header."""
     text = reply.headers.get("retry-after", "").strip()
-    if text.isdigit():
+    if text.isascii() and text.isdigit():
         return float(text)
     try:
-        at = parsedate_to_datetime(text)
-    except ValueError:
+        # By the server's own clock, so that ours may be wrong.
+        until = parsedate_to_datetime(text) - parsedate_to_datetime(reply.headers.get("date", ""))
+    except (ValueError, TypeError, OverflowError):
         return None
-    now = datetime.now(UTC)  # noqa: TID251 - the header speaks of the wall clock
-    return max(0.0, (at - now).total_seconds())
+    return max(0.0, until.total_seconds())

@@ -5,6 +5,7 @@ import gzip
 import io
 import itertools
 import math
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
@@ -33,7 +34,7 @@ from scheduler.core.timegrid import Window, format_instant, parse_instant
 from scheduler.ports import SourceInfo
 
 _COLUMNS: Final = ("zone", "time", "g_per_kwh")
-_Row = tuple[int, str, object, object]
+_Row = tuple[int, object, object, object]
 
 
 class TraceSource:
@@ -141,6 +142,10 @@ def _load(path: Path) -> dict[str, dict[int, float]]:
     """Per zone, grams per kWh by epoch second; NaN for gaps."""
     values: dict[str, dict[int, float]] = defaultdict(dict)
     for line, zone, time, grams in _rows(path):
+        if not isinstance(zone, str) or not zone.strip():
+            raise InvalidDataError(
+                f"{path}:{line}: zone {zone!r} must be a name, such as DE", field="zone"
+            )
         at = _instant(time, path, line)
         value = _grams(grams, path, line)
         known = values[zone].setdefault(at, value)
@@ -155,12 +160,14 @@ def _load(path: Path) -> dict[str, dict[int, float]]:
     for zone, series in values.items():
         times = sorted(series)
         step_s = _step_s(times)
-        if any((after - before) < step_s for before, after in itertools.pairwise(times)):
-            raise InvalidDataError(
-                f"{path}: zone {zone} mixes steps; its most common one is {step_s} s",
-                field="time",
-                value=zone,
-            )
+        for before, after in itertools.pairwise(times):
+            if after - before < step_s:
+                raise InvalidDataError(
+                    f"{path}: zone {zone} mixes steps: time {_text(after)} comes {after - before} s "
+                    f"after the one before, most come after {step_s} s",
+                    field="time",
+                    value=_text(after),
+                )
     return dict(values)
 
 
@@ -171,12 +178,28 @@ def _rows(path: Path) -> Iterator[_Row]:
     try:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise InvalidDataError(f"{path}: cannot be read: {error}", field="path") from error
-    reader = csv.DictReader(io.StringIO(text))
-    _require_columns(path, reader.fieldnames or ())
-    for line, row in enumerate(reader, start=2):
-        yield line, str(row["zone"]), row["time"], row["g_per_kwh"]
+    reader = csv.reader(io.StringIO(text, newline=""))
+    try:
+        header = next(reader, [])
+        _require_columns(path, header)
+        indexes = [header.index(name) for name in _COLUMNS]
+        for row in reader:
+            if row and len(row) != len(header):
+                raise InvalidDataError(
+                    f"{path}:{reader.line_num}: {len(row)} cells under {len(header)} columns: "
+                    f"{','.join(row)!r:.80}; write decimals with a point",
+                    field="columns",
+                    value=len(row),
+                )
+            if row:
+                zone, time, grams = (row[index] for index in indexes)
+                yield reader.line_num, zone, time, grams
+    except csv.Error as error:
+        raise InvalidDataError(
+            f"{path}:{reader.line_num}: not CSV: {error}", field="path"
+        ) from error
 
 
 def _parquet_rows(path: Path) -> Iterator[_Row]:
@@ -190,11 +213,12 @@ def _parquet_rows(path: Path) -> Iterator[_Row]:
         schema = parquet.read_schema(path)
         _require_columns(path, schema.names)
         table = parquet.read_table(path, columns=list(_COLUMNS))
-    except OSError as error:
+        columns = [table.column(name).to_pylist() for name in _COLUMNS]
+    except (OSError, ValueError) as error:
+        # pyarrow's own errors are ValueErrors.
         raise InvalidDataError(f"{path}: cannot be read: {error}", field="path") from error
-    columns = (table.column(name).to_pylist() for name in _COLUMNS)
     for number, (zone, time, grams) in enumerate(zip(*columns, strict=True), start=1):
-        yield number, str(zone), time, grams
+        yield number, zone, time, grams
 
 
 def _require_columns(path: Path, names: Iterable[str]) -> None:
