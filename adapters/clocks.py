@@ -1,16 +1,31 @@
 """Clocks: the real one, and one that runs fast from a fixed anchor."""
 
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Final
+
+MAX_HELD_S: Final = 3600.0
+"""A wall clock set back by more than this was wrong before: it is followed."""
 
 
 class SystemClock:
-    """Real time."""
+    """Real time, which stands still while the wall clock catches up after it was set back."""
+
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:  # noqa: TID251 - this is the clock
+        self._wall = wall
+        self._latest_s = 0.0
+        self._lock = threading.Lock()
 
     def now(self) -> datetime:
         """The present instant."""
-        return self.at_wall(time.time())  # noqa: TID251 - this is the system clock
+        with self._lock:
+            wall_s = self._wall()
+            if not 0 <= self._latest_s - wall_s <= MAX_HELD_S:
+                self._latest_s = wall_s
+            return self.at_wall(self._latest_s)
 
     def at_wall(self, wall_s: float) -> datetime:
         """The same instant: service time is wall time."""

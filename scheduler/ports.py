@@ -1,6 +1,6 @@
 """What the service needs from outside: stores, sources of intensity, clusters, a clock."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -16,7 +16,7 @@ class Clock(Protocol):
     """Time of the service: real, or running fast for the demo and simulations."""
 
     def now(self) -> datetime:
-        """The present instant, aware UTC. Never goes backwards."""
+        """The present instant, aware UTC. Stands still rather than go backwards, within reason."""
         ...
 
     def at_wall(self, wall_s: float) -> datetime:
@@ -361,6 +361,13 @@ class ClusterAdapter(Protocol):
 
     def free_devices(self) -> Mapping[str, int]:
         """Devices of each accelerator that are free right now."""
+        ...
+
+    def tell_ends(self, tell: Callable[[], None]) -> None:
+        """Calls `tell` soon after a run has ended, from any thread, as far as the cluster can.
+
+        A convenience: `poll` shows the same, later.
+        """
         ...
 
     def checks(self) -> list[Check]:

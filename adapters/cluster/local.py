@@ -63,6 +63,7 @@ class LocalCluster:
         self._lock = threading.RLock()
         self._ended: dict[str, RunStatus] = {}
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._tell_end: Callable[[], None] = lambda: None
         try:
             (self._root / "runs").mkdir(parents=True, exist_ok=True)
             (self._root / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -152,6 +153,10 @@ class LocalCluster:
                 for accelerator, count in self._devices.items()
             }
 
+    def tell_ends(self, tell: Callable[[], None]) -> None:
+        """See `ClusterAdapter`."""
+        self._tell_end = tell
+
     def checks(self) -> list[Check]:
         """See `ClusterAdapter`."""
         subject = f"cluster {self._cluster_id}"
@@ -220,6 +225,8 @@ class LocalCluster:
             os.close(theirs)
         self._live[dispatch.name] = spec
         self._children[dispatch.name] = child
+        # Runs of an earlier service are no children of this one: their ends are seen by `poll` alone.
+        threading.Thread(target=self._await_end, args=(child,), daemon=True).start()
         their_end = select.poll()
         their_end.register(ready, select.POLLIN)
         their_end.poll(START_WAIT_S * 1000)  # tells when their end is closed
@@ -378,6 +385,10 @@ class LocalCluster:
             if spec["accelerator"] == accelerator and not self._run(name).is_frozen:
                 taken |= set(spec["device_ids"])
         return taken
+
+    def _await_end(self, child: subprocess.Popen[bytes]) -> None:
+        child.wait()
+        self._tell_end()
 
     def _reap(self) -> None:
         for name, child in list(self._children.items()):

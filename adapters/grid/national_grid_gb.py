@@ -151,7 +151,7 @@ def _series(points: list[_Point], *, is_forecast: bool) -> IntensitySeries:
             source=_NAME,
             signal=SignalKind.AVERAGE,
             scope=Scope.DIRECT,
-            quality=Quality.FORECAST if is_forecast else Quality.MEASURED,
+            quality=Quality.FORECAST if is_forecast else Quality.ESTIMATED,
         ),
     )
 

@@ -239,9 +239,10 @@ def _ledger_baseline(record: JobRecord, read: ReadIntensity) -> LedgerBaseline:
 
 
 def _is_final(provenance: Provenance) -> bool:
-    return provenance.quality is Quality.MEASURED or (
-        provenance.quality is Quality.TYPICAL and not provenance.is_fallback
-    )
+    """Whether nothing better is to come: a typical value is all there is where nothing else is asked."""
+    if provenance.quality is Quality.TYPICAL:
+        return not provenance.is_fallback
+    return provenance.quality in (Quality.MEASURED, Quality.ESTIMATED)
 
 
 def _sum_known(values: Iterable[float | None]) -> float | None:

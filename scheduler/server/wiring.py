@@ -116,6 +116,8 @@ def build_service(settings: Settings) -> Service:
         tick_every_s=settings.planning.tick_every,
         horizon=timedelta(seconds=settings.planning.horizon),
     )
+    for adapter in clusters.values():
+        adapter.tell_ends(cycle.wake)
     queue = JobQueue(
         store=store, planning=planning, lifecycle=lifecycle, clock=clock, wake=cycle.wake
     )

@@ -59,7 +59,11 @@ class Dispatcher:
         run = record.run
         assert run is not None
         cost_s = record.job.interruptible.checkpoint_cost_s if record.job.interruptible else 0
-        self._clusters[run.cluster_id].pause(run_name(record), grace_s=max(MIN_GRACE_S, cost_s))
+        try:
+            self._clusters[run.cluster_id].pause(run_name(record), grace_s=max(MIN_GRACE_S, cost_s))
+        except ClusterUnavailableError as error:
+            _log.warning("cluster_unavailable", cluster=run.cluster_id, error=error.message)
+            return record  # asked again by the next tick
         if run.pause_requested_at is not None:
             return record
         asked = replace(run, pause_requested_at=self._clock.now())

@@ -67,7 +67,11 @@ class Watcher:
         if status is None:
             return self._lost(record) if record.state in ON_CLUSTER_STATES else record
         record = self._advance(record, status)
-        return self._carry_out_wish(record)
+        try:
+            return self._carry_out_wish(record)
+        except ClusterUnavailableError as error:
+            _log.warning("cluster_unavailable", cluster=run.cluster_id, error=error.message)
+            return record
 
     def _settle(self, record: JobRecord, run: Run, status: RunStatus | None) -> JobRecord:
         """A dispatch whose reply was lost: found means dispatched, absent means never started."""

@@ -1,6 +1,6 @@
 """A cluster in memory, driven by a manual clock; it can be full, silent, or lose its reply."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -37,6 +37,9 @@ class FakeCluster:
     runs: dict[str, FakeRun] = field(default_factory=dict)
     fault: str | None = None
     submissions: list[str] = field(default_factory=list)
+
+    def tell_ends(self, tell: Callable[[], None]) -> None:
+        pass
 
     @property
     def capabilities(self) -> frozenset[Capability]:

@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -487,3 +488,10 @@ def test_submission_works_in_a_service_with_thousands_of_open_files(runs: Runs) 
         for descriptor in opened:
             os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_end_of_a_run_is_told_without_a_poll(runs: Runs) -> None:
+    told = threading.Event()
+    runs.cluster.tell_ends(told.set)
+    runs.start("true")
+    assert told.wait(30)

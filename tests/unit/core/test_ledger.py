@@ -105,7 +105,7 @@ def test_home_without_intensity_leaves_the_saving_open() -> None:
         (Quality.TYPICAL, False, True),
         (Quality.TYPICAL, True, False),
         (Quality.FORECAST, False, False),
-        (Quality.ESTIMATED, False, False),
+        (Quality.ESTIMATED, False, True),
     ],
 )
 def test_entry_is_settled_when_nothing_better_will_come(

@@ -233,7 +233,7 @@ def test_actuals_are_the_actual_values_not_the_forecasts(source: NationalGridGB)
     series = actuals(source, TWO - timedelta(hours=2), TWO)
     assert starts(series) == [TWO + index * HALF for index in range(-4, 0)]
     assert grams(series) == [174 + 5, 175 + 5, 176 + 5, 177 + 5]
-    assert series.provenance.quality is Quality.MEASURED
+    assert series.provenance.quality is Quality.ESTIMATED
 
 
 def test_half_hours_not_yet_settled_are_gaps(source: NationalGridGB) -> None:
