@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from scheduler.core.errors import InvalidInputError
+from scheduler.server.yaml_files import read_yaml
 
 Document = dict[str, Any]
 
@@ -16,19 +17,10 @@ def load_jobs(path: Path) -> list[Document]:
     Raises:
         InvalidInputError: naming file, line and column.
     """
-    import yaml  # noqa: PLC0415 - imported late: help must be fast
-
     try:
-        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"{path}: cannot be read: {error}", field="file") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "malformed"
-        raise InvalidInputError(
-            f"{path}{where}: not valid YAML: {problem}", field="file"
-        ) from error
+        documents = read_yaml(path, error=InvalidInputError, field="file")
+    except FileNotFoundError as error:
+        raise InvalidInputError(f"{path}: cannot be read: no such file", field="file") from error
     jobs: list[Document] = []
     for document in documents:
         listed = document["jobs"] if isinstance(document, dict) and "jobs" in document else document

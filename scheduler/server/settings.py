@@ -4,13 +4,13 @@ import ipaddress
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from scheduler.core.errors import InvalidConfigError
 from scheduler.core.forecast import Scope, SignalKind
 from scheduler.server.schemas import DurationS, Instant, describe_errors
+from scheduler.server.yaml_files import read_yaml
 
 CONFIG_NAME: Final = "gridtide.yaml"
 
@@ -171,22 +171,14 @@ def load_settings(path: Path | None) -> Settings:
     """
     file = path or Path(CONFIG_NAME)
     try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        documents = read_yaml(file, error=InvalidConfigError, field="config")
     except FileNotFoundError as error:
         raise InvalidConfigError(
             f"{file}: no such file; copy configs/gridtide.example.yaml there, or name another with --config",
             field="config",
             value=str(file),
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidConfigError(f"{file}: cannot be read: {error}", field="config") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "malformed"
-        raise InvalidConfigError(
-            f"{file}{where}: not valid YAML: {problem}", field="config"
-        ) from error
+    document = documents[0] if len(documents) == 1 else None
     if not isinstance(document, dict):
         raise InvalidConfigError(
             f"{file}: a mapping with clusters, intensity, ... is needed", field="config"

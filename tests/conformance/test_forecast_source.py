@@ -135,7 +135,7 @@ def national_grid_gb(_: Path) -> Iterator[Case]:
             zone_id="GB",
             scope=Scope.DIRECT,
             signal=SignalKind.AVERAGE,
-            qualities=(Quality.FORECAST, Quality.MEASURED),
+            qualities=(Quality.FORECAST, Quality.ESTIMATED),
             ahead=Window(NOW, NOW + 47 * HOUR),
             past=Window(NOW - 20 * 24 * HOUR, NOW),
             ends=Window(NOW, NOW + 48 * HOUR),

@@ -560,7 +560,7 @@ def test_actuals_of_great_britain_replace_its_forecast_in_accounts(gb: Gb) -> No
     forecaster.refresh(since=MONDAY, horizon=DAY)
     reading = forecaster.read("GB", window)
     assert reading is not None
-    assert reading.provenance.quality is Quality.MEASURED
+    assert reading.provenance.quality is Quality.ESTIMATED
     # 133 and 134 g/kWh for half an hour each.
     assert reading.integral_mg_s == (133_000 + 134_000) * 1800
 
