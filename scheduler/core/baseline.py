@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from scheduler.core.errors import InfeasibleError
 from scheduler.core.job import Baseline
-from scheduler.core.planner.plan import WindowSearch
+from scheduler.core.planner.search import WindowSearch
 from scheduler.core.planner.snapshot import PlanRequest
 from scheduler.core.timegrid import Window
 

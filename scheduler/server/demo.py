@@ -26,6 +26,7 @@ from rich.table import Table
 from scheduler.client import GridtideClient
 from scheduler.core.errors import GridtideError, InfeasibleError
 from scheduler.core.job import ENDED_STATES
+from scheduler.core.planner.warm import warm_up
 from scheduler.core.timegrid import parse_instant
 from scheduler.core.units import SECONDS_PER_HOUR, format_duration
 
@@ -82,6 +83,8 @@ def main(output: Path) -> int:
     console = Console(stderr=True)
     folder = output.resolve()
     _clear(folder)
+    with console.status("compiling the planner (the first time only)"):
+        warm_up()  # before the fast clock starts
     config, url = _write_settings(folder)
     console.print(
         f"Two clusters, DE and Texas, hourly intensity of April 2021 replayed at {SPEED:.0f}x: one hour takes "

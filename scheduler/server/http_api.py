@@ -21,7 +21,7 @@ from scheduler.core.errors import (
 )
 from scheduler.core.job import Job, JobRecord, JobState, Placement
 from scheduler.core.names import suggest
-from scheduler.core.planner.plan import WindowSearch
+from scheduler.core.planner.search import WindowSearch
 from scheduler.core.timegrid import SlotGrid, format_instant, parse_instant
 from scheduler.core.units import parse_duration
 from scheduler.server import reports, schemas, views

@@ -19,6 +19,7 @@ from scheduler.core.errors import GridtideError, InvalidConfigError
 from scheduler.core.fleet import Cluster, Fleet
 from scheduler.core.hardware import HardwareTable
 from scheduler.core.names import suggest
+from scheduler.core.planner.warm import warm_up
 from scheduler.ports import Check, Clock, ClusterAdapter, JobStore
 from scheduler.server.logs import configure_logs
 from scheduler.server.settings import ClusterSettings, Settings, SourceSettings, load_settings
@@ -217,6 +218,7 @@ def serve(config_path: Path | None = None) -> None:
 
     settings = load_settings(config_path)
     configure_logs()
+    warm_up()
     service = build_service(settings)
     service.cycle.start()
     try:

@@ -21,7 +21,8 @@ from scheduler.core.job import (
     Wanted,
 )
 from scheduler.core.planner.explain import Explanation, explain
-from scheduler.core.planner.plan import WindowSearch, build_plan
+from scheduler.core.planner.plan import build_plan
+from scheduler.core.planner.search import WindowSearch
 from scheduler.core.planner.snapshot import (
     Plan,
     PlanRequest,

@@ -13,7 +13,8 @@ from scheduler.core.capacity import build_capacity
 from scheduler.core.fleet import Cluster, Fleet
 from scheduler.core.forecast import Scope, SignalKind, build_matrix
 from scheduler.core.job import JobId
-from scheduler.core.planner.plan import WindowSearch, build_plan
+from scheduler.core.planner.plan import build_plan
+from scheduler.core.planner.search import WindowSearch
 from scheduler.core.planner.snapshot import Choice, PlanRequest, PlanSnapshot
 from scheduler.core.timegrid import SlotGrid, Window
 from scheduler.server.demo import JOBS, OVERHEAD_HOURS, DemoJob

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Final
 
 from scheduler.core.job import Baseline, Placement
-from scheduler.core.planner.plan import WindowSearch
+from scheduler.core.planner.search import WindowSearch
 from scheduler.core.planner.snapshot import PlanRequest, PlanSnapshot
 from scheduler.core.timegrid import format_instant
 

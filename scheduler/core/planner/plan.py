@@ -1,260 +1,208 @@
-"""The first planner: jobs one by one, each in its exact lowest-carbon window under what is free.
+"""The planner: every waiting job a cluster, hardware and window, jointly, under capacity, with a certificate.
 
-Where capacity does not bind this is the optimum of the whole. Where it does, tight jobs choose first.
+    snapshot ─► instance ─► prices (with the bound) ─► soft placing ─► firm placing ─► exact windows ─► plan
+
+Where capacity does not bind, the cheapest window of each job is the optimum and the rest is left out.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from scheduler.core.footprint import emissions_g, energy_kwh
 from scheduler.core.job import Placement
-from scheduler.core.planner.snapshot import (
-    Choice,
-    Plan,
-    PlanRequest,
-    PlanSnapshot,
-    Unplaced,
-    UnplacedReason,
+from scheduler.core.planner.instance import Instance, build_instance
+from scheduler.core.planner.kernels import Floats
+from scheduler.core.planner.placing import (
+    Placing,
+    place_firmly,
+    place_in_order,
+    place_softly,
+    size,
 )
-from scheduler.core.planner.windows import NO_COST, Profile, best_start
-from scheduler.core.timegrid import Window, format_instant
-from scheduler.core.units import format_duration
+from scheduler.core.planner.prices import Prices, find_prices, prove
+from scheduler.core.planner.search import WindowSearch
+from scheduler.core.planner.snapshot import Plan, PlanSnapshot, Unplaced
 
-_Key = tuple[float, int, str, int]
+EXACT_UP_TO: Final = 2000
+"""Jobs up to which every placement is moved to its exact best second; beyond it only those that fit no slot."""
+_STIFFENING: Final = 300.0
+"""How much stiffer the last sweep is than the first: enough that hardly anything is overrun at the end."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """A candidate: orders by carbon, then start, then cluster, then option."""
+class Effort:
+    """How hard to search: placings from how many seeds, and sweeps for each."""
 
-    score_mg: int
-    start_s: int
-    choice: Choice
-    integral_mg_s: int | None
+    starts: int
+    sweeps: int
 
     @property
-    def key(self) -> _Key:
-        return self.score_mg, self.start_s, self.choice.cluster.cluster_id, self.choice.option
+    def growth(self) -> float:
+        """Factor of the stiffness from one sweep to the next."""
+        return float(_STIFFENING ** (1 / self.sweeps))
 
 
-def build_plan(snapshot: PlanSnapshot) -> Plan:
-    """A placement, or the reason against one, for every request of the snapshot."""
+def effort_for(jobs: int) -> Effort:
+    """What pays, by the number of jobs: more sweeps where each is cheap and every job weighs more."""
+    for up_to, effort in (
+        (200, Effort(starts=8, sweeps=60)),
+        (5_000, Effort(starts=2, sweeps=100)),
+        (30_000, Effort(starts=1, sweeps=40)),
+        (300_000, Effort(starts=1, sweeps=8)),
+    ):
+        if jobs <= up_to:
+            return effort
+    return Effort(starts=1, sweeps=5)
+
+
+def build_plan(
+    snapshot: PlanSnapshot,
+    *,
+    seed: int = 0,
+    start_prices: Floats | None = None,
+    is_over: Callable[[], bool] = lambda: False,
+) -> Plan:
+    """A placement, or the reason against one, for every request of the snapshot.
+
+    Deterministic: the same snapshot, seed and `start_prices` give the same plan, in whatever order the requests are.
+
+    Args:
+        snapshot: what there is and what is asked.
+        seed: of the order in which jobs move.
+        start_prices: of an earlier plan on the same grid and rows.
+        is_over: asked now and then; True ends the search with the best plan so far.
+    """
     search = WindowSearch(snapshot)
-    answers = {
-        request.job_id: search.place(request)
-        for request in sorted(snapshot.requests, key=search.urgency)
-    }
-    ordered = [answers[request.job_id] for request in snapshot.requests]
+    asked = [request for request in snapshot.requests if request.choices]
+    placements: dict[str, Placement] = {}
+    prices, bound_g = None, 0.0
+    if asked:
+        instance = build_instance(snapshot, asked)
+        placements |= _place_rigid(search, instance)
+        found = find_prices(instance, start=start_prices, is_over=is_over)
+        prices = found.prices
+        room = _less(instance, search)
+        placing = _best_placing(room, found, seed, is_over)
+        placements |= _placements(snapshot, room, placing, search)
+        if len(asked) <= EXACT_UP_TO and not _is_aligned(instance, snapshot):
+            _move_exactly(search, instance, placements)
+        bound_g = found.bound_g
+    unplaced: dict[str, Unplaced] = {}
+    for request in sorted(snapshot.requests, key=lambda one: (-one.priority, one.job_id)):
+        if request.job_id not in placements:
+            answer = search.place(request)
+            if isinstance(answer, Placement):
+                placements[request.job_id] = answer
+            else:
+                unplaced[request.job_id] = answer
+    if prices is not None and len(placements) < len(asked):
+        kept = [request for request in asked if request.job_id in placements]
+        bound_g = prove(build_instance(snapshot, kept), prices) if kept else 0.0
+    ids = [request.job_id for request in snapshot.requests]
     return Plan(
-        placements=tuple(answer for answer in ordered if isinstance(answer, Placement)),
-        unplaced=tuple(answer for answer in ordered if isinstance(answer, Unplaced)),
+        placements=tuple(placements[one] for one in ids if one in placements),
+        unplaced=tuple(unplaced[one] for one in ids if one in unplaced),
+        lower_bound_g=max(0.0, bound_g),
+        prices=prices,
     )
 
 
-class WindowSearch:
-    """Searches windows on a snapshot, and takes devices away as jobs are placed on its own copy."""
+def _place_rigid(search: WindowSearch, instance: Instance) -> dict[str, Placement]:
+    """Placements of the jobs that have next to no choice: too tight for any cell of whole slots."""
+    jobs = instance.easy
+    has_cell = np.zeros(len(instance.requests), dtype=bool)
+    np.logical_or.at(
+        has_cell, np.repeat(np.arange(len(has_cell)), np.diff(jobs.first)), jobs.low <= jobs.high
+    )
+    rigid = [instance.requests[index] for index in np.flatnonzero(~has_cell)]
+    found: dict[str, Placement] = {}
+    for request in sorted(rigid, key=lambda one: (-one.priority, one.deadline_at, one.job_id)):
+        placement = search.best(request)
+        if placement is not None:
+            search.take(placement)
+            found[request.job_id] = placement
+    return found
 
-    def __init__(self, snapshot: PlanSnapshot) -> None:
-        self._snapshot: Final = snapshot
-        self._grid: Final = snapshot.forecast.grid
-        self._free: Final[NDArray[np.int64]] = snapshot.capacity.free.copy()
-        self._row: Final = {row: index for index, row in enumerate(snapshot.capacity.rows)}
-        self._now_s: Final = max(0, self._grid.offset_up_s(snapshot.now))
-        forecast, slot_s = snapshot.forecast, self._grid.slot_s
-        self._flat: Final = Profile.build(np.zeros(self._grid.n_slots, dtype=np.int64), slot_s)
-        self._by_zone: Final = {
-            zone_id: (Profile.build(g, slot_s, is_unknown), is_unknown)
-            for zone_id, g, is_unknown in zip(
-                forecast.zone_ids, forecast.mg_per_kwh, forecast.layer < 0, strict=True
-            )
-        }
 
-    def urgency(self, request: PlanRequest) -> tuple[int, int, str]:
-        """Sort key: higher priority first, then the one whose latest start comes first."""
-        latest = [self._latest_s(request, choice) for choice in request.choices]
-        return -request.priority, max(latest, default=0), request.job_id
+def _less(instance: Instance, search: WindowSearch) -> Instance:
+    """The instance with what is still free in the search."""
+    free = np.maximum(search.free, 0).astype(np.float64)
+    return replace(instance, market=instance.market._replace(free=free))
 
-    def place(self, request: PlanRequest) -> Placement | Unplaced:
-        """The best placement under what is free, which is then taken; or why there is none."""
-        found = self.best(request)
-        if found is None and self._snapshot.is_fail_open:
-            found = self.earliest(request)
-        if found is None:
-            return self._unplaced(request)
-        self.take(found)
-        return found
 
-    def place_late(self, request: PlanRequest) -> Placement | None:
-        """The placement that ends first, deadline or not, which is then taken."""
-        found = self.earliest(request, ignores_deadline=True)
-        if found is not None:
-            self.take(found)
-        return found
-
-    def take(self, placement: Placement) -> None:
-        """Takes a placement's devices away from what is free."""
-        row = self._row[placement.cluster_id, placement.accelerator]
-        for window in placement.segments:
-            self._free[row, self._grid.slots_touched(window)] -= placement.gpus
-
-    def best(self, request: PlanRequest, *, ignores_capacity: bool = False) -> Placement | None:
-        """The lowest-carbon placement, or None. Nothing is taken.
-
-        Keeps each choice's margin before the deadline where that is possible at all.
-        """
-        for keeps_margin in (True, False):
-            found = [
-                candidate
-                for choice in request.choices
-                if (candidate := self._cheapest(request, choice, keeps_margin, ignores_capacity))
-            ]
-            if found:
-                return self._placement(request, min(found, key=lambda candidate: candidate.key))
-        return None
-
-    def earliest(self, request: PlanRequest, *, ignores_deadline: bool = False) -> Placement | None:
-        """The placement that ends first, whatever it emits; None where nothing has room."""
-        asked = (
-            replace(request, deadline_at=self._grid.end_at, start_by_at=None)
-            if ignores_deadline
-            else request
+def _best_placing(
+    instance: Instance, found: Prices, seed: int, is_over: Callable[[], bool]
+) -> Placing:
+    """The best of a few placings: most jobs of the highest priority first, then least grams."""
+    count = len(instance.requests)
+    best = place_in_order(instance, np.lexsort((-size(instance), -instance.priority)))
+    if best.placed == count and best.grams <= found.bound_g * (1 + 1e-9):
+        return best
+    effort = effort_for(count)
+    for start in range(effort.starts):
+        wanted = place_softly(
+            instance,
+            found.prices,
+            sweeps=effort.sweeps,
+            growth=effort.growth,
+            seed=seed + start,
+            is_over=is_over,
         )
-        found = [candidate for choice in asked.choices if (candidate := self._first(asked, choice))]
-        if not found:
-            return None
-        first = min(
-            found,
-            key=lambda one: (one.start_s + one.choice.duration_s, one.choice.cluster.cluster_id),
-        )
-        return self._placement(request, first)
+        placing = place_firmly(instance, wanted)
+        best = min(best, placing, key=lambda one: _worth(instance, one))
+        if is_over():
+            break
+    return best
 
-    def at(self, request: PlanRequest, choice: Choice) -> Placement | None:
-        """The placement of this choice at its earliest start, ignoring capacity and deadline.
 
-        None where no forecast covers it.
-        """
-        start_s = self._earliest_s(request)
-        profile = self._profile(choice, ignores_capacity=True)
-        cost = int(profile.costs_at(np.array([start_s]), choice.duration_s)[0])
-        if cost == NO_COST:
-            return None
-        return self._placement(request, _Found(0, start_s, choice, cost))
+def _worth(instance: Instance, placing: Placing) -> tuple[tuple[int, ...], float]:
+    """Sort key: jobs without a place by falling priority, then grams."""
+    missing = placing.cells.choice < 0
+    levels = np.unique(instance.priority)[::-1]
+    return tuple(
+        int((missing & (instance.priority == level)).sum()) for level in levels
+    ), placing.grams
 
-    def _cheapest(
-        self, request: PlanRequest, choice: Choice, keeps_margin: bool, ignores_capacity: bool
-    ) -> _Found | None:
-        latest_s = self._latest_s(request, choice, margin_s=choice.margin_s if keeps_margin else 0)
-        profile = self._profile(choice, ignores_capacity=ignores_capacity)
-        found = best_start(profile, choice.duration_s, self._earliest_s(request), latest_s)
-        if found is None:
-            return None
-        start_s, integral = found
-        score_mg = round(
-            emissions_g(
-                power_w=choice.power_w, pue=choice.cluster.pue, integral_mg_s=integral * 1000
-            )
-        )
-        return _Found(score_mg, start_s, choice, integral)
 
-    def _first(self, request: PlanRequest, choice: Choice) -> _Found | None:
-        """The earliest start that has room: the cheapest window where every hour costs the same."""
-        flat = self._flat.without(self._free[self._row_of(choice)] < choice.gpus)
-        found = best_start(
-            flat,
-            choice.duration_s,
-            self._earliest_s(request),
-            self._latest_s(request, choice),
-        )
-        if found is None:
-            return None
-        start_s, _ = found
-        profile = self._profile(choice, ignores_capacity=False)
-        actual = int(profile.costs_at(np.array([start_s]), choice.duration_s)[0])
-        return _Found(0, start_s, choice, None if actual == NO_COST else actual)
+def _placements(
+    snapshot: PlanSnapshot, instance: Instance, placing: Placing, search: WindowSearch
+) -> dict[str, Placement]:
+    """The cells as placements, which are then taken in the search."""
+    cells, tables = placing.cells, instance.tables
+    made: dict[str, Placement] = {}
+    for index in np.flatnonzero(cells.choice >= 0).tolist():
+        request, slot = instance.requests[index], int(cells.slot[index])
+        choice = request.choices[instance.choice[cells.choice[index]]]
+        late_s = int(tables.touched[instance.jobs.table[cells.link[index]]]) * instance.grid.slot_s
+        start_s = slot * instance.grid.slot_s
+        placement = search.fixed(request, choice, (start_s, start_s + late_s - choice.duration_s))
+        search.take(placement)
+        made[request.job_id] = placement
+    return made
 
-    def _profile(self, choice: Choice, *, ignores_capacity: bool) -> Profile:
-        known, unknown = self._by_zone[choice.cluster.zone_id]
-        if ignores_capacity:
-            return known
-        return known.without(unknown | (self._free[self._row_of(choice)] < choice.gpus))
 
-    def _row_of(self, choice: Choice) -> int:
-        return self._row[choice.cluster.cluster_id, choice.accelerator]
+def _is_aligned(instance: Instance, snapshot: PlanSnapshot) -> bool:
+    """Whether all lengths and times are whole slots, so that cells hold every start worth trying."""
+    slot_s = instance.grid.slot_s
+    return not instance.tables.rest.any() and all(
+        instance.grid.offset_up_s(at) % slot_s == 0
+        for request in instance.requests
+        for at in (max(request.earliest_at, snapshot.now), request.deadline_at)
+    )
 
-    def _earliest_s(self, request: PlanRequest) -> int:
-        return max(self._now_s, self._grid.offset_up_s(request.earliest_at))
 
-    def _latest_s(self, request: PlanRequest, choice: Choice, *, margin_s: int = 0) -> int:
-        latest_s = self._grid.offset_down_s(request.deadline_at) - choice.duration_s - margin_s
-        if request.start_by_at is None:
-            return latest_s
-        return min(latest_s, self._grid.offset_down_s(request.start_by_at))
-
-    def _placement(self, request: PlanRequest, found: _Found) -> Placement:
-        choice = found.choice
-        cluster = choice.cluster
-        start_at = self._grid.at(found.start_s)
-        window = Window(start_at, start_at + timedelta(seconds=choice.duration_s))
-        planned_g = None
-        if found.integral_mg_s is not None:
-            planned_g = emissions_g(
-                power_w=choice.power_w, pue=cluster.pue, integral_mg_s=found.integral_mg_s
-            )
-        return Placement(
-            job_id=request.job_id,
-            cluster_id=cluster.cluster_id,
-            region_id=cluster.region_id,
-            zone_id=cluster.zone_id,
-            option=choice.option,
-            accelerator=choice.accelerator,
-            gpus=choice.gpus,
-            power_w=choice.power_w,
-            pue=cluster.pue,
-            segments=(window,),
-            energy_kwh=energy_kwh(
-                power_w=choice.power_w, duration_s=choice.duration_s, pue=cluster.pue
-            ),
-            planned_g=planned_g,
-            provenance=None
-            if planned_g is None
-            else self._snapshot.forecast.provenance(cluster.zone_id, window),
-        )
-
-    def _unplaced(self, request: PlanRequest) -> Unplaced:
-        if not request.choices:
-            return Unplaced(
-                job_id=request.job_id,
-                reason=UnplacedReason.NOT_ALLOWED,
-                detail="no cluster in an allowed region has enough devices of any option",
-            )
-        first = self.earliest(request, ignores_deadline=True)
-        finish_at = first.window.end_at if first else None
-        shortest_s = min(choice.duration_s for choice in request.choices)
-        earliest_s = self._earliest_s(request)
-        if all(self._latest_s(request, choice) < earliest_s for choice in request.choices):
-            return Unplaced(
-                job_id=request.job_id,
-                reason=UnplacedReason.PAST_DEADLINE,
-                detail=f"a run of {format_duration(shortest_s)} from "
-                f"{format_instant(self._grid.at(earliest_s))} cannot end by "
-                f"{format_instant(request.deadline_at)}",
-                earliest_finish_at=finish_at,
-            )
-        if self.earliest(request) is not None:
-            return Unplaced(
-                job_id=request.job_id,
-                reason=UnplacedReason.NO_FORECAST,
-                detail="no forecast covers any window that has room before the deadline",
-                earliest_finish_at=finish_at,
-            )
-        return Unplaced(
-            job_id=request.job_id,
-            reason=UnplacedReason.NO_CAPACITY,
-            detail=f"no allowed cluster is free for {format_duration(shortest_s)} before "
-            f"{format_instant(request.deadline_at)}",
-            earliest_finish_at=finish_at,
-        )
+def _move_exactly(
+    search: WindowSearch, instance: Instance, placements: dict[str, Placement]
+) -> None:
+    """Moves each job in turn to its exact best second under what is free."""
+    for request in instance.requests:
+        had = placements.get(request.job_id)
+        if had is None:
+            continue
+        search.give_back(had)
+        better = search.best(request)
+        if better is not None and (better.planned_g or 0.0) < (had.planned_g or 0.0):
+            placements[request.job_id] = better
+        search.take(placements[request.job_id])

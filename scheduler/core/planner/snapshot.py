@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+import numpy as np
+from numpy.typing import NDArray
+
 from scheduler.core.capacity import CapacityLedger
 from scheduler.core.fleet import Cluster, Fleet
 from scheduler.core.forecast import ForecastMatrix
@@ -77,12 +80,32 @@ class Unplaced:
     earliest_finish_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Plan:
-    """Outcome of one planning, in the order of the requests."""
+    """Outcome of one planning, in the order of the requests.
+
+    Args:
+        lower_bound_g: no feasible plan that places the same jobs emits less; placements without a
+            forecast are not counted. Proven by `prices`.
+        prices: (rows, slots), what a device is worth there and then, in grams; None where nothing was asked.
+    """
 
     placements: tuple[Placement, ...]
     unplaced: tuple[Unplaced, ...]
+    lower_bound_g: float = 0.0
+    prices: NDArray[np.float64] | None = None
+
+    @property
+    def emissions_g(self) -> float:
+        """What the placements are expected to emit, of those that a forecast covers."""
+        return sum(placement.planned_g or 0.0 for placement in self.placements)
+
+    @property
+    def gap(self) -> float:
+        """How far the emissions may be above the optimum, as a share of the bound."""
+        if self.lower_bound_g <= 0:
+            return 0.0
+        return max(0.0, self.emissions_g / self.lower_bound_g - 1)
 
 
 def choices_of(job: Job, fleet: Fleet) -> tuple[Choice, ...]:

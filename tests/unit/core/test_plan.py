@@ -13,7 +13,8 @@ from scheduler.core.errors import InfeasibleError
 from scheduler.core.fleet import Fleet
 from scheduler.core.job import Placement
 from scheduler.core.planner.explain import explain
-from scheduler.core.planner.plan import WindowSearch, build_plan
+from scheduler.core.planner.plan import build_plan
+from scheduler.core.planner.search import WindowSearch
 from scheduler.core.planner.snapshot import (
     PlanSnapshot,
     Unplaced,
@@ -97,12 +98,11 @@ def test_jobs_in_the_same_clean_hours_queue_up_instead_of_stampeding() -> None:
     assert sum(one.planned_g or 0 for one in plan.placements) == pytest.approx(300 + 300 + 1200)
 
 
-def test_the_more_urgent_job_chooses_first_and_priority_comes_before_urgency() -> None:
-    loose, tight = request("loose", hours=6), request("tight", hours=6, deadline=19)
-    plan = build_plan(snapshot({"DE": DAY}, [loose, tight]))
-    assert plan.placements[1].window == Window(at(12), at(18))
-    plan = build_plan(snapshot({"DE": DAY}, [replace(loose, priority=1), tight]))
-    assert plan.placements[0].window == Window(at(12), at(18))
+def test_higher_priority_gets_the_only_room_that_there_is() -> None:
+    low, high = request("a", hours=6, deadline=8), request("b", hours=6, deadline=8, priority=1)
+    plan = build_plan(snapshot({"DE": DAY}, [low, high]))
+    assert [one.job_id for one in plan.placements] == ["b"]
+    assert plan.unplaced[0].reason is UnplacedReason.NO_CAPACITY
 
 
 def test_plan_does_not_depend_on_the_order_of_the_requests() -> None:
@@ -123,6 +123,9 @@ def test_margin_is_kept_before_the_deadline_where_it_can_be() -> None:
 def test_start_by_and_not_before_are_obeyed() -> None:
     placed = only(snapshot({"DE": DAY}, [request(hours=2, start_by=5, earliest=3)]))
     assert at(3) <= placed.window.start_at <= at(5)
+    alone = WindowSearch(snapshot({"DE": DAY})).best(request(hours=2, start_by=5.5, earliest=3))
+    assert alone is not None
+    assert at(3) <= alone.window.start_at <= at(5.5)
 
 
 def test_nothing_is_planned_before_now() -> None:

@@ -1,0 +1,129 @@
+"""Places every job in a cell: soft sweeps on prices, then a repair that keeps capacity, then improvement.
+
+At the best prices most jobs are indifferent between many cells, so that prices alone place badly. Sweeps break
+the ties: job by job moves to its cheapest cell, where overrunning capacity costs the square of the overrun, ever more
+stiffly, and prices follow the load (an augmented Lagrangian, by Gauss-Seidel). What still overruns is sent away, biggest
+last, and placed anew where there is room.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from scheduler.core.planner.instance import Instance
+from scheduler.core.planner.kernels import (
+    INFINITE,
+    Cells,
+    Floats,
+    Ints,
+    Jobs,
+    admit,
+    improve,
+    sweep,
+    weigh,
+)
+
+STIFFNESS: Final = 0.5
+"""First weight of squared overrun, in mean price over mean capacity."""
+PRICE_STEP: Final = 0.3
+"""How far prices follow the load after a sweep, in parts of the stiffness."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placing:
+    """Where the jobs are, the devices that they take, and their sum of grams (of those that have a place)."""
+
+    cells: Cells
+    load: Floats
+
+    @property
+    def grams(self) -> float:
+        """Grams of the jobs that have a place."""
+        return float(self.cells.grams[self.cells.choice >= 0].sum())
+
+    @property
+    def placed(self) -> int:
+        """How many jobs have a place."""
+        return int((self.cells.choice >= 0).sum())
+
+
+def nowhere(jobs: int) -> Cells:
+    """Cells of jobs that have no place."""
+    return Cells(
+        choice=np.full(jobs, -1),
+        link=np.full(jobs, -1),
+        slot=np.full(jobs, -1),
+        grams=np.full(jobs, INFINITE),
+    )
+
+
+def size(instance: Instance) -> Floats:
+    """Device-slots of each job in its first choice."""
+    tables, jobs = instance.tables, instance.jobs
+    k = jobs.table[jobs.first[:-1]]
+    sized: Floats = jobs.scale * tables.gpus[tables.first[k]] * tables.touched[k]
+    return sized
+
+
+def place_softly(
+    instance: Instance,
+    prices: Floats,
+    *,
+    sweeps: int,
+    growth: float,
+    seed: int,
+    is_over: Callable[[], bool] = lambda: False,
+) -> Cells:
+    """Cells after sweeps with growing stiffness; capacity may still be overrun somewhat."""
+    market, count = instance.market, len(instance.requests)
+    chance = np.random.default_rng(seed)
+    cells, load = nowhere(count), np.zeros_like(market.free)
+    order: Ints = np.arange(count)
+    asked = prices[prices > 0]
+    stiffness = STIFFNESS * float(asked.mean() if len(asked) else 1e-9)
+    stiffness /= max(float(market.free.mean()), 1e-9)
+    prices = prices.copy()
+    for _ in range(sweeps):
+        chance.shuffle(order)
+        sweep(order, market, instance.tables, instance.jobs, prices, stiffness, load, cells)
+        prices = np.maximum(0.0, prices + PRICE_STEP * stiffness * (load - market.free))
+        stiffness *= growth
+        if is_over():
+            break
+    return cells
+
+
+def place_firmly(instance: Instance, wanted: Cells, *, passes: int = 2) -> Placing:
+    """A placing within capacity: wishes in order of priority and size where there is room, the rest where there is any."""
+    jobs = instance.jobs
+    cells = Cells(wanted.choice.copy(), wanted.link.copy(), wanted.slot.copy(), wanted.grams.copy())
+    weigh(instance.market, instance.tables, jobs, cells)
+    load = np.zeros_like(instance.market.free)
+    order = np.lexsort((-size(instance), -instance.priority))
+    admit(order, instance.market, instance.tables, jobs, load, cells)
+    placing = Placing(cells, load)
+    fill(instance, placing, order)
+    for _ in range(passes):
+        if not _improve(instance, placing, order, jobs):
+            break
+    return placing
+
+
+def place_in_order(instance: Instance, order: Ints) -> Placing:
+    """A greedy placing: each job in turn in its cheapest cell with room."""
+    placing = Placing(nowhere(len(instance.requests)), np.zeros_like(instance.market.free))
+    fill(instance, placing, order)
+    return placing
+
+
+def fill(instance: Instance, placing: Placing, order: Ints) -> None:
+    """Gives the jobs without a place the cheapest cell that has room, without their margins if need be."""
+    for jobs in (instance.jobs, instance.easy):
+        waiting = order[placing.cells.choice[order] < 0]
+        _improve(instance, placing, waiting, jobs)
+
+
+def _improve(instance: Instance, placing: Placing, order: Ints, jobs: Jobs) -> int:
+    return int(improve(order, instance.market, instance.tables, jobs, placing.load, placing.cells))
