@@ -62,6 +62,10 @@ class HardwareTable:
             )
         return found
 
+    def has(self, name: str) -> bool:
+        """Whether the table knows the name."""
+        return name.strip().casefold() in self._by_name
+
     def power_w(self, name: str, gpus: int) -> float:
         """Estimated draw in watts of that many devices under training: TDP x `UTILISATION`."""
         return self.get(name).tdp_w * UTILISATION * gpus

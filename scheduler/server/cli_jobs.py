@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from scheduler.core.errors import InvalidInputError
+from scheduler.core.units import parse_duration
 from scheduler.server.yaml_files import read_yaml
 
 Document = dict[str, Any]
@@ -41,6 +42,36 @@ def _plain(value: object) -> object:
     if isinstance(value, datetime):
         return value.isoformat()
     return value
+
+
+def plan_snapshot(path: Path, *, time_limit: str | None, seed: int) -> Document:
+    """The plan of a snapshot file, with a sign of life on stderr."""
+    import json  # noqa: PLC0415 - likewise
+
+    from rich.console import Console  # noqa: PLC0415 - likewise
+
+    from adapters.hardware_tables import load_hardware  # noqa: PLC0415 - likewise
+    from scheduler.server.snapshot_files import Timing, plan_file  # noqa: PLC0415 - imports numba
+
+    limit_s = None if time_limit is None else float(parse_duration(time_limit, field="time-limit"))
+    try:
+        # YAML reads JSON too, a hundred times slower: snapshots are large.
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InvalidInputError(
+            f"{path}: cannot be read: no such file", field="snapshot"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInputError(f"{path}: cannot be read: {error}", field="snapshot") from error
+    except (ValueError, RecursionError):
+        found = read_yaml(path, error=InvalidInputError, field="snapshot")
+        document = found[0] if len(found) == 1 else None
+    try:
+        with Console(stderr=True).status("planning"):
+            return plan_file(document, load_hardware(), seed=seed, timing=Timing(limit_s))
+    except InvalidInputError as error:
+        error.message = f"{path}: {error.message}"
+        raise
 
 
 def default_name(command: list[str]) -> str:

@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-NAMES = ("windows", "enqueue", "demo_hours")
+NAMES = ("windows", "planner", "enqueue", "demo_hours")
 
 
 def main() -> int:

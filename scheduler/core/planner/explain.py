@@ -55,7 +55,7 @@ def explain(
         run_now=run_now,
         with_more_slack=later,
         reasons=(
-            _chosen_sentence(chosen, baseline),
+            chosen_sentence(chosen, baseline),
             _runner_up_sentence(chosen, runner_up),
             _now_sentence(chosen, run_now),
             _slack_sentence(chosen, later),
@@ -63,7 +63,8 @@ def explain(
     )
 
 
-def _chosen_sentence(chosen: Placement, baseline: Baseline) -> str:
+def chosen_sentence(chosen: Placement, baseline: Baseline) -> str:
+    """Where, when, how much, and how that compares with running at once."""
     where = f"{chosen.cluster_id} ({chosen.region_id}) at {format_instant(chosen.window.start_at)}"
     if chosen.planned_g is None:
         return f"Runs on {where}: no forecast covers it, so it starts as early as there is room."

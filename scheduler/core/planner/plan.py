@@ -84,7 +84,7 @@ def build_plan(
         found = find_prices(instance, start=start_prices, is_over=is_over)
         prices = found.prices
         room = _less(instance, search)
-        placing = _best_placing(room, found, seed, is_over)
+        placing = best_placing(room, found, seed=seed, is_over=is_over)
         placements |= _placements(snapshot, room, placing, search)
         if len(asked) <= EXACT_UP_TO and not _is_aligned(instance, snapshot):
             _move_exactly(search, instance, placements)
@@ -101,8 +101,12 @@ def build_plan(
         kept = [request for request in asked if request.job_id in placements]
         bound_g = prove(build_instance(snapshot, kept), prices) if kept else 0.0
     ids = [request.job_id for request in snapshot.requests]
+    placed = tuple(placements[one] for one in ids if one in placements)
+    planned_g = sum(placement.planned_g or 0.0 for placement in placed)
+    if planned_g < bound_g <= planned_g * (1 + 1e-9):
+        bound_g = planned_g  # the same sum, added in another order
     return Plan(
-        placements=tuple(placements[one] for one in ids if one in placements),
+        placements=placed,
         unplaced=tuple(unplaced[one] for one in ids if one in unplaced),
         lower_bound_g=max(0.0, bound_g),
         prices=prices,
@@ -132,8 +136,12 @@ def _less(instance: Instance, search: WindowSearch) -> Instance:
     return replace(instance, market=instance.market._replace(free=free))
 
 
-def _best_placing(
-    instance: Instance, found: Prices, seed: int, is_over: Callable[[], bool]
+def best_placing(
+    instance: Instance,
+    found: Prices,
+    *,
+    seed: int = 0,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> Placing:
     """The best of a few placings: most jobs of the highest priority first, then least grams."""
     count = len(instance.requests)
