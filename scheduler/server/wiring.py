@@ -1,6 +1,8 @@
 """Puts the parts together: settings in, running service out. The only place that knows all adapters."""
 
 import secrets
+import signal
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -220,6 +222,10 @@ def serve(config_path: Path | None = None) -> None:
     configure_logs()
     warm_up()
     service = build_service(settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn raises the signal again once it has answered what was under way; the default would end
+        # the process before the store is closed.
+        signal.signal(number, lambda *_: sys.exit(0))
     service.cycle.start()
     try:
         uvicorn.run(

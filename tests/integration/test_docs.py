@@ -98,7 +98,9 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     yield made
     if made.service is not None:
         made.service.terminate()
-        made.service.wait(timeout=30)
+        assert made.service.wait(timeout=30) == 0
+        # The store was closed in order: nothing is left to bring over from a write-ahead log.
+        assert not list(tmp_path.rglob("*.db-wal"))
 
 
 @pytest.mark.slow

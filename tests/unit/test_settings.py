@@ -26,6 +26,7 @@ def _load(tmp_path: Path, text: str) -> None:
         ("clusters: [", ":1:12: not valid YAML"),
         ("- a", "a mapping"),
         ("server: {}", "clusters: Field required"),
+        (MINIMAL + "planning: {slot: [.nan]}", "planning.slot.0: nan is not a finite number"),
         (MINIMAL + "sever: {}", "did you mean server"),
         (MINIMAL + "server: {prot: 1}", "server.prot: unknown field; did you mean port"),
         (MINIMAL + "server: {host: 0.0.0.0}", "token_hashes"),
