@@ -272,22 +272,27 @@ def spread(
                             part * slot_share[k - first_table, slot - low]
                         )
                 continue
-            # Far above the family's cheapest cell: all of it to its own cheapest slot.
-            nearest, nearest_table, nearest_cell = INFINITE, 0, -1
+            # Too far above the family's cheapest cell for floats: relative to its own cheapest one.
+            nearest = INFINITE
             for link in range(jobs.first[j], jobs.first[j + 1]):
                 k = jobs.table[link]
                 for slot in range(jobs.low[link], jobs.high[link] + 1):
-                    i = slot - tables.low[k]
-                    if best[k - first_table, i] < nearest:
-                        nearest, nearest_table, nearest_cell = (
-                            best[k - first_table, i],
-                            k - first_table,
-                            i,
-                        )
-            if nearest_cell >= 0:
-                mass[nearest_table, nearest_cell] += (
-                    jobs.scale[j] / weight[nearest_table, nearest_cell]
-                )
+                    nearest = min(nearest, best[k - first_table, slot - tables.low[k]])
+            if nearest == INFINITE:
+                continue
+            parts = 0.0
+            for is_second in range(2):
+                for link in range(jobs.first[j], jobs.first[j + 1]):
+                    k = jobs.table[link]
+                    for slot in range(jobs.low[link], jobs.high[link] + 1):
+                        i = slot - tables.low[k]
+                        below = (nearest - best[k - first_table, i]) * cold
+                        if below < -40.0:
+                            continue
+                        if is_second:
+                            mass[k - first_table, i] += jobs.scale[j] / parts * np.exp(below)
+                        else:
+                            parts += np.exp(below) * weight[k - first_table, i]
         for k in range(first_table, stop_table):
             low, full, part = tables.low[k], tables.whole[k], tables.rest[k]
             cells = tables.high[k] - tables.low[k] + 1
@@ -427,51 +432,62 @@ def admit(
 
 
 @compiled
+def cheapest_free(
+    market: Market, tables: Tables, jobs: Jobs, load: Floats, j: int, below: float
+) -> tuple[float, int, int, int]:
+    """Grams, choice, link and first slot of the job's cheapest cell that has room and costs less than `below`.
+
+    Choice -1 where there is none. `load` must not hold the job.
+    """
+    free, scale, least = market.free, jobs.scale[j], below
+    least_choice, least_link, least_slot = -1, -1, -1
+    for link in range(jobs.first[j], jobs.first[j + 1]):
+        first, last, k = jobs.low[link], jobs.high[link], jobs.table[link]
+        if first > last:
+            continue
+        n, full, part = tables.touched[k], tables.whole[k], tables.rest[k]
+        for c in range(tables.first[k], tables.first[k + 1]):
+            r, needed = tables.row[c], tables.gpus[c] * scale
+            w, more = tables.watts[c] * scale, tables.extra[c] * scale
+            if w * market.cheapest[r] * (full + part) + more >= least:
+                continue
+            taken, room = load[r], free[r]
+            grams, shut = market.grams_sum[r], market.closed_sum[r]
+            full_until = first - 1
+            for t in range(first, first + n - 1):
+                if taken[t] + needed > room[t]:
+                    full_until = t
+            for slot in range(first, last + 1):
+                if taken[slot + n - 1] + needed > room[slot + n - 1]:
+                    full_until = slot + n - 1
+                if full_until >= slot or shut[slot + n] > shut[slot]:
+                    continue
+                value = w * (grams[slot + full] - grams[slot]) + more
+                if part > 0.0:
+                    here, there = market.grams[r, slot], market.grams[r, slot + full]
+                    value += w * min(part * there, there - here + part * here)
+                if value < least:
+                    least, least_choice, least_link, least_slot = value, c, link, slot
+    return least, least_choice, least_link, least_slot
+
+
+@compiled
+def put(cells: Cells, j: int, grams: float, choice: int, link: int, slot: int) -> None:
+    """Writes where a job is."""
+    cells.grams[j], cells.choice[j], cells.link[j], cells.slot[j] = grams, choice, link, slot
+
+
+@compiled
 def improve(
     order: Ints, market: Market, tables: Tables, jobs: Jobs, load: Floats, cells: Cells
 ) -> int:
     """Each job in turn moves to its cheapest cell that has room, if that is cheaper. Returns how many moved."""
-    free, moved = market.free, 0
+    moved = 0
     for j in order:
         move(tables, jobs, load, cells, j, -1.0)
-        scale, least = jobs.scale[j], cells.grams[j]
-        least_choice, least_link, least_slot = cells.choice[j], cells.link[j], cells.slot[j]
-        for link in range(jobs.first[j], jobs.first[j + 1]):
-            first, last, k = jobs.low[link], jobs.high[link], jobs.table[link]
-            if first > last:
-                continue
-            n, length = tables.touched[k], tables.whole[k] + tables.rest[k]
-            for c in range(tables.first[k], tables.first[k + 1]):
-                r, needed = tables.row[c], tables.gpus[c] * scale
-                floor = (tables.watts[c] * market.cheapest[r] * length + tables.extra[c]) * scale
-                if floor >= least:
-                    continue
-                taken, room = load[r], free[r]
-                grams, shut = market.grams_sum[r], market.closed_sum[r]
-                w, more, full, part = (
-                    tables.watts[c] * scale,
-                    tables.extra[c] * scale,
-                    tables.whole[k],
-                    tables.rest[k],
-                )
-                full_until = first - 1
-                for t in range(first, first + n - 1):
-                    if taken[t] + needed > room[t]:
-                        full_until = t
-                for slot in range(first, last + 1):
-                    if taken[slot + n - 1] + needed > room[slot + n - 1]:
-                        full_until = slot + n - 1
-                    if full_until >= slot or shut[slot + n] > shut[slot]:
-                        continue
-                    value = w * (grams[slot + full] - grams[slot]) + more
-                    if part > 0.0:
-                        here, there = market.grams[r, slot], market.grams[r, slot + full]
-                        value += w * min(part * there, there - here + part * here)
-                    if value < least:
-                        least, least_choice, least_link, least_slot = value, c, link, slot
-        if least_choice != cells.choice[j] or least_slot != cells.slot[j]:
+        grams, choice, link, slot = cheapest_free(market, tables, jobs, load, j, cells.grams[j])
+        if choice >= 0:
             moved += 1
-            cells.choice[j], cells.link[j], cells.slot[j] = least_choice, least_link, least_slot
-            cells.grams[j] = least
+            put(cells, j, grams, choice, link, slot)
         move(tables, jobs, load, cells, j, 1.0)
     return moved
