@@ -7,8 +7,17 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, NewType
 
-from scheduler.core.errors import IllegalTransitionError, InvalidJobError
+from scheduler.core.errors import IllegalTransitionError
 from scheduler.core.forecast import Provenance
+from scheduler.core.terms import (
+    NO_LIMITS,
+    DataNeed,
+    Elastic,
+    Interruptible,
+    Limits,
+    ResourceOption,
+    require,
+)
 from scheduler.core.timegrid import Window, as_utc, format_instant
 from scheduler.core.units import format_duration
 
@@ -16,7 +25,6 @@ JobId = NewType("JobId", str)
 
 NAME_FORM: Final = "1 to 63 of a-z, 0-9 and -, beginning and ending with a letter or digit"
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-MAX_GPUS: Final = 1_000_000
 
 
 class JobState(StrEnum):
@@ -78,79 +86,6 @@ class Wanted(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Interruptible:
-    """How a job may be paused.
-
-    Args:
-        min_chunk_s: shortest stretch it must run between two pauses.
-        checkpoint_cost_s: run time that each resume costs (restore, at full power); also the grace
-            between SIGTERM and SIGKILL, 30 s at least.
-        max_interruptions: how many pauses it bears.
-    """
-
-    min_chunk_s: int = 3600
-    checkpoint_cost_s: int = 600
-    max_interruptions: int = 3
-
-    def __post_init__(self) -> None:
-        _require(
-            self.min_chunk_s > 0,
-            "interruptible.min_chunk",
-            self.min_chunk_s,
-            "a duration above 0 s",
-        )
-        _require(
-            self.checkpoint_cost_s >= 0,
-            "interruptible.checkpoint_cost",
-            self.checkpoint_cost_s,
-            "a duration of 0 s or more",
-        )
-        _require(
-            self.max_interruptions >= 0,
-            "interruptible.max_interruptions",
-            self.max_interruptions,
-            "a whole number of 0 or more",
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResourceOption:
-    """One hardware choice of a job: all its GPUs sit in one cluster.
-
-    Args:
-        accelerator: canonical name from the hardware table ("H100", "CPU").
-        gpus: devices in total over all nodes.
-        num_nodes: nodes that start together; divides `gpus`.
-        duration_s: expected run time on this hardware.
-        power_w: draw of all devices while running, without PUE.
-        is_power_estimated: True where `power_w` comes from the hardware table, not from the user.
-    """
-
-    accelerator: str
-    gpus: int
-    num_nodes: int = 1
-    duration_s: int
-    power_w: float
-    is_power_estimated: bool
-
-    def __post_init__(self) -> None:
-        _require(
-            0 < self.gpus <= MAX_GPUS,
-            "resources.accelerators",
-            self.gpus,
-            f"a count from 1 to {MAX_GPUS}",
-        )
-        _require(
-            self.num_nodes > 0 and self.gpus % self.num_nodes == 0,
-            "resources.num_nodes",
-            self.num_nodes,
-            "a whole number above 0 that divides the GPUs",
-        )
-        _require(self.duration_s > 0, "duration", self.duration_s, "a duration above 0 s")
-        _require(0 < self.power_w < 1e9, "power_w", self.power_w, "watts above 0 and below 1e9")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What a user submitted. Immutable; every time is aware UTC, every duration whole seconds.
 
@@ -162,6 +97,7 @@ class Job:
         duration_p95_s: run time that 95 % of such runs stay within; margin before the deadline.
         regions: allowed regions; empty means all.
         env: variables for the command, beside those that interfaces.md promises.
+        after: jobs that must have succeeded before it starts.
 
     Raises:
         InvalidJobError: naming the field, the value and the valid form.
@@ -177,6 +113,10 @@ class Job:
     options: tuple[ResourceOption, ...]
     duration_p95_s: int | None = None
     interruptible: Interruptible | None = None
+    elastic: Elastic | None = None
+    data: DataNeed | None = None
+    limits: Limits = NO_LIMITS
+    after: tuple[JobId, ...] = ()
     regions: tuple[str, ...] = ()
     forbid_regions: tuple[str, ...] = ()
     priority: int = 0
@@ -190,44 +130,55 @@ class Job:
             object.__setattr__(self, name, as_utc(getattr(self, name), field=name))
         if self.start_by_at is not None:
             object.__setattr__(self, "start_by_at", as_utc(self.start_by_at, field="start_by"))
-        _require(_NAME.fullmatch(self.name) is not None, "name", self.name, NAME_FORM)
-        _require(
+        require(_NAME.fullmatch(self.name) is not None, "name", self.name, NAME_FORM)
+        require(
             bool(self.command) and bool(self.command[0]),
             "command",
             str(list(self.command)),
             "a list that begins with a program",
         )
-        _require(
+        require(
             not any("\0" in part for part in self.command),
             "command",
             str(list(self.command)),
             "texts without NUL characters",
         )
-        _require(bool(self.options), "resources", "[]", "at least one option")
-        _require(
+        require(bool(self.options), "resources", "[]", "at least one option")
+        require(
             self.duration_p95_s is None or self.duration_p95_s >= self.options[0].duration_s,
             "duration_p95",
             format_duration(self.duration_p95_s or 0),
             f"at least the duration, {format_duration(self.options[0].duration_s)}",
         )
-        _require(
+        require(
             -1000 <= self.priority <= 1000, "priority", self.priority, "a number from -1000 to 1000"
         )
-        _require(
+        require(
             0 <= self.max_retries <= 100, "max_retries", self.max_retries, "a number from 0 to 100"
         )
         self._require_times()
+        self._require_width()
+
+    def _require_width(self) -> None:
+        if self.elastic is not None:
+            require(
+                len(self.options) == 1,
+                "elastic",
+                f"{len(self.options)} options",
+                "given with a single resources option",
+            )
+            self.elastic.throughput(self.options[0].gpus)
 
     def _require_times(self) -> None:
         # Whether a run fits before the deadline is the planner's to say, with the earliest finish.
         first = format_instant(self.earliest_start_at)
-        _require(
+        require(
             self.deadline_at > self.earliest_start_at,
             "deadline",
             format_instant(self.deadline_at),
             f"after {first}, when the job may start",
         )
-        _require(
+        require(
             self.start_by_at is None or self.start_by_at >= self.earliest_start_at,
             "start_by",
             format_instant(self.start_by_at) if self.start_by_at else None,
@@ -261,8 +212,14 @@ class Placement:
 
     Args:
         option: index into the job's options.
-        segments: one window, or several for a job that pauses; in order, in one cluster.
+        gpus: devices in use, the most of any segment.
+        power_w: mean draw over the segments.
+        pue: facility energy / device energy over the segments.
+        segments: one window, or several for a job that pauses or changes its width; in order, in one cluster.
+        widths: devices in each segment; empty where all have `gpus`.
+        energy_kwh: at the facility, with what moving its data takes.
         planned_g: expected footprint in gCO2e; None where no forecast covers it.
+        cost: money for devices and for moving data; None where the cluster states no price.
         provenance: what the footprint was computed from.
     """
 
@@ -279,11 +236,21 @@ class Placement:
     energy_kwh: float
     planned_g: float | None
     provenance: Provenance | None
+    widths: tuple[int, ...] = ()
+    cost: float | None = None
 
     @property
     def window(self) -> Window:
         """From the first start to the last end."""
+        if len(self.segments) == 1:
+            return self.segments[0]
         return Window(self.segments[0].start_at, self.segments[-1].end_at)
+
+    @property
+    def stretches(self) -> tuple[tuple[Window, int], ...]:
+        """Each segment with its devices."""
+        widths = self.widths or (self.gpus,) * len(self.segments)
+        return tuple(zip(self.segments, widths, strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -427,13 +394,3 @@ def next_record(record: JobRecord, to: JobState, *, at: datetime, reason: str | 
             wanted=to,
         )
     return replace(record, state=to, version=record.version + 1, updated_at=at, reason=reason)
-
-
-def _require(is_valid: bool, field_name: str, value: str | float | None, valid: str) -> None:
-    if not is_valid:
-        raise InvalidJobError(
-            f"{field_name}: {value!r} is not valid; it must be {valid}",
-            field=field_name,
-            value=value,
-            valid=valid,
-        )

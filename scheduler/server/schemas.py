@@ -9,8 +9,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from scheduler.core.errors import InvalidInputError, InvalidJobError
 from scheduler.core.hardware import HardwareTable
-from scheduler.core.job import Interruptible, Job, JobId, ResourceOption
+from scheduler.core.job import Job, JobId
 from scheduler.core.names import suggest
+from scheduler.core.terms import Interruptible, ResourceOption
 from scheduler.core.timegrid import format_instant, parse_instant
 from scheduler.core.units import parse_duration
 

@@ -24,7 +24,6 @@ from scheduler.core.job import (
     ACTIVE_STATES,
     ENDED_STATES,
     TRANSITIONS,
-    Interruptible,
     JobId,
     JobRecord,
     JobState,
@@ -33,6 +32,7 @@ from scheduler.core.job import (
     next_record,
 )
 from scheduler.core.ledger import LedgerEntry, Reading, build_entry
+from scheduler.core.terms import Interruptible
 from scheduler.core.timegrid import Window
 from scheduler.ports import Event, JobStore, NewJob
 from tests.unit.core.builders import T0, at, baseline, job, option, provenance, record, run

@@ -4,14 +4,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from scheduler.core.capacity import CapacityLedger
+from scheduler.core.data_moves import NO_MOVE, DataMove, DataMoves
 from scheduler.core.fleet import Cluster, Fleet
 from scheduler.core.forecast import ForecastMatrix
 from scheduler.core.job import Job, JobId, Placement
+from scheduler.core.terms import NO_LIMITS, Elastic, Interruptible, Limits
+from scheduler.core.units import SECONDS_PER_HOUR
+
+ANY_MOVES: Final = DataMoves()
 
 
 class UnplacedReason(StrEnum):
@@ -21,6 +27,8 @@ class UnplacedReason(StrEnum):
     PAST_DEADLINE = "PAST_DEADLINE"  # cannot end in time even on an empty fleet
     NO_FORECAST = "NO_FORECAST"  # no intensity covers any window that has room
     NOT_ALLOWED = "NOT_ALLOWED"  # no cluster that the job may use has the hardware
+    OVER_LIMIT = "OVER_LIMIT"  # only places that cost or emit more than the job allows
+    AFTER_UNPLACED = "AFTER_UNPLACED"  # a job that it waits for has no place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +37,7 @@ class Choice:
 
     Args:
         margin_s: seconds to keep free before the deadline, if they can be kept.
+        move: what it takes to have the job's data there.
     """
 
     cluster: Cluster
@@ -38,11 +47,26 @@ class Choice:
     duration_s: int
     power_w: float
     margin_s: int = 0
+    move: DataMove = NO_MOVE
+
+    def cost(self, gpu_s: float) -> float | None:
+        """Money for so many device-seconds and the data; None where the cluster states no price."""
+        price = self.cluster.price_per_gpu_hour
+        if price is None:
+            return self.move.price or None
+        return price * gpu_s / SECONDS_PER_HOUR + self.move.price
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanRequest:
-    """One job as the planner sees it: where it may run, and between when and when."""
+    """One job as the planner sees it: where it may run, and between when and when.
+
+    Args:
+        interruptible: how it may be paused; None: one segment.
+        elastic: how wide it may run; None: as wide as each choice says.
+        after: jobs that must have ended before it starts; those not in the snapshot have.
+        held: where an earlier plan put it; it only moves for a gain beyond the forecast's error.
+    """
 
     job_id: JobId
     choices: tuple[Choice, ...]
@@ -50,6 +74,21 @@ class PlanRequest:
     deadline_at: datetime
     start_by_at: datetime | None = None
     priority: int = 0
+    interruptible: Interruptible | None = None
+    elastic: Elastic | None = None
+    limits: Limits = NO_LIMITS
+    after: tuple[JobId, ...] = ()
+    held: Placement | None = None
+
+    @property
+    def is_flexible(self) -> bool:
+        """Whether it may pause or change its width."""
+        how = self.interruptible
+        return self.elastic is not None or (
+            how is not None
+            and how.max_interruptions > 0
+            and any(choice.duration_s > how.min_chunk_s for choice in self.choices)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +96,8 @@ class PlanSnapshot:
     """Immutable input of one planning. The same snapshot always gives the same plan.
 
     Args:
-        capacity: what running and fixed jobs leave free.
+        forecast: intensity on the slots of the plan.
+        capacity: what running and fixed jobs leave free, on the same slots or on parts of them.
         is_fail_open: place jobs that no forecast covers at their earliest start, instead of leaving
             them unplaced.
     """
@@ -108,8 +148,9 @@ class Plan:
         return max(0.0, self.emissions_g / self.lower_bound_g - 1)
 
 
-def choices_of(job: Job, fleet: Fleet) -> tuple[Choice, ...]:
+def choices_of(job: Job, fleet: Fleet, moves: DataMoves = ANY_MOVES) -> tuple[Choice, ...]:
     """Every (option, cluster) that the job may use: the user's order of options, then the fleet's."""
+    least = job.elastic.widths[0].gpus if job.elastic else 0
     return tuple(
         Choice(
             cluster=cluster,
@@ -118,11 +159,13 @@ def choices_of(job: Job, fleet: Fleet) -> tuple[Choice, ...]:
             gpus=option.gpus,
             duration_s=option.duration_s,
             power_w=option.power_w,
-            margin_s=job.margin_s(option),
+            margin_s=job.margin_s(option) + cluster.queue_wait_s,
+            move=moves.of(job.data, cluster.region_id),
         )
         for index, option in enumerate(job.options)
         for cluster in fleet
-        if job.allows_region(cluster.region_id) and cluster.gpus(option.accelerator) >= option.gpus
+        if job.allows_region(cluster.region_id)
+        and cluster.gpus(option.accelerator) >= (least or option.gpus)
     )
 
 
@@ -135,4 +178,8 @@ def request_of(job: Job, choices: Iterable[Choice]) -> PlanRequest:
         deadline_at=job.deadline_at,
         start_by_at=job.start_by_at,
         priority=job.priority,
+        interruptible=job.interruptible,
+        elastic=job.elastic,
+        limits=job.limits,
+        after=job.after,
     )

@@ -15,8 +15,9 @@ from scheduler.core.forecast import (
     SignalKind,
     build_matrix,
 )
-from scheduler.core.job import Baseline, Job, JobId, JobRecord, JobState, ResourceOption, Run
+from scheduler.core.job import Baseline, Job, JobId, JobRecord, JobState, Run
 from scheduler.core.planner.snapshot import Choice, PlanRequest, PlanSnapshot
+from scheduler.core.terms import ResourceOption
 from scheduler.core.timegrid import SlotGrid, Window
 
 T0 = datetime(2026, 3, 2, tzinfo=UTC)

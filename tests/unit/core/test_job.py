@@ -9,11 +9,11 @@ from scheduler.core.job import (
     ACTIVE_STATES,
     ENDED_STATES,
     TRANSITIONS,
-    Interruptible,
     JobState,
     Placement,
     next_record,
 )
+from scheduler.core.terms import Interruptible
 from scheduler.core.timegrid import Window
 from tests.unit.core.builders import HOUR, T0, at, job, option, record, run
 

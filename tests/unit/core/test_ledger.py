@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from scheduler.core.forecast import Quality
-from scheduler.core.job import Interruptible, JobRecord, JobState
+from scheduler.core.job import JobRecord, JobState
 from scheduler.core.ledger import LedgerEntry, Reading, build_entry, counterfactual_run_s, summarise
+from scheduler.core.terms import Interruptible
 from scheduler.core.timegrid import Window
 from tests.unit.core.builders import HOUR, T0, at, baseline, job, option, provenance, record, run
 

@@ -10,7 +10,8 @@ from adapters.store.sqlite import SqliteStore
 from scheduler.core.errors import ForecastUnavailableError
 from scheduler.core.fleet import Cluster, Fleet
 from scheduler.core.forecast import IntensitySeries, Provenance, Quality, Scope, SignalKind
-from scheduler.core.job import Interruptible, Job, JobId, JobRecord, ResourceOption
+from scheduler.core.job import Job, JobId, JobRecord
+from scheduler.core.terms import Interruptible, ResourceOption
 from scheduler.core.timegrid import Window
 from scheduler.ports import SourceInfo
 from scheduler.service.accountant import Accountant
