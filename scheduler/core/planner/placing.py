@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scheduler.core.planner.instance import Instance
 from scheduler.core.planner.kernels import (
@@ -83,32 +84,52 @@ def place_softly(
     order: Ints = np.arange(count)
     asked = prices[prices > 0]
     stiffness = STIFFNESS * float(asked.mean() if len(asked) else 1e-9)
-    stiffness /= max(float(market.free.mean()), 1e-9)
+    stiffness /= max(float(market.mean_free.mean()), 1e-9)
     prices = prices.copy()
     for _ in range(sweeps):
         chance.shuffle(order)
         sweep(order, market, instance.tables, instance.jobs, prices, stiffness, load, cells)
-        prices = np.maximum(0.0, prices + PRICE_STEP * stiffness * (load - market.free))
+        prices = np.maximum(0.0, prices + PRICE_STEP * stiffness * (load - market.mean_free))
         stiffness *= growth
         if is_over():
             break
     return cells
 
 
-def place_firmly(instance: Instance, wanted: Cells, *, passes: int = 2) -> Placing:
-    """A placing within capacity: wishes in order of priority and size where there is room, the rest where there is any."""
+def place_firmly(
+    instance: Instance, wanted: Cells, *, first: NDArray[np.bool_] | None = None, passes: int = 2
+) -> Placing:
+    """A placing within capacity: wishes in order of priority and size where there is room, the rest where there is any.
+
+    Args:
+        instance: the jobs and what is free.
+        wanted: their wishes.
+        first: (jobs,), whose wishes come before all others.
+        passes: of improvement, at most.
+    """
     jobs = instance.jobs
     cells = Cells(wanted.choice.copy(), wanted.link.copy(), wanted.slot.copy(), wanted.grams.copy())
     weigh(instance.market, instance.tables, jobs, cells)
     load = np.zeros_like(instance.market.free)
-    order = np.lexsort((-size(instance), -instance.priority))
+    order = by_priority(instance, first)
     admit(order, instance.market, instance.tables, jobs, load, cells)
     placing = Placing(cells, load)
     fill(instance, placing, order)
-    for _ in range(passes):
-        if not _improve(instance, placing, order, jobs):
-            break
+    improve_all(instance, placing, order, passes=passes)
     return placing
+
+
+def by_priority(instance: Instance, first: NDArray[np.bool_] | None = None) -> Ints:
+    """Jobs by falling priority, then size; those that come `first` before."""
+    keys: list[NDArray[np.generic]] = [-size(instance), -instance.priority]
+    return np.lexsort(keys if first is None else [*keys, ~first])
+
+
+def improve_all(instance: Instance, placing: Placing, order: Ints, *, passes: int = 2) -> None:
+    """Moves each job in turn to its cheapest cell with room, until none moves or the passes are over."""
+    for _ in range(passes):
+        if not _improve(instance, placing, order, instance.jobs):
+            break
 
 
 def place_in_order(instance: Instance, order: Ints) -> Placing:

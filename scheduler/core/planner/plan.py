@@ -1,6 +1,6 @@
 """The planner: every waiting job a cluster, hardware and window, jointly, under capacity, with a certificate.
 
-    snapshot ─► instance ─► prices (with the bound) ─► soft placing ─► firm placing ─► exact windows ─► plan
+    snapshot ─► instance ─► prices (with the bound) ─► soft placing ─► firm placing ─► finer slots ─► seconds ─► plan
 
 Where capacity does not bind, the cheapest window of each job is the optimum and the rest is left out.
 """
@@ -11,22 +11,21 @@ from typing import Final
 
 import numpy as np
 
-from scheduler.core.job import Placement
+from scheduler.core.capacity import CapacityLedger
+from scheduler.core.job import JobId, Placement
+from scheduler.core.planner.columns import within_cost
+from scheduler.core.planner.finer import Run, Stage, finer_stage
 from scheduler.core.planner.instance import Instance, build_instance
 from scheduler.core.planner.kernels import Floats
+from scheduler.core.planner.placements import Footprints
 from scheduler.core.planner.placing import (
     Placing,
-    place_firmly,
-    place_in_order,
     place_softly,
-    size,
 )
 from scheduler.core.planner.prices import Prices, find_prices, prove
 from scheduler.core.planner.search import WindowSearch
-from scheduler.core.planner.snapshot import Plan, PlanSnapshot, Unplaced
+from scheduler.core.planner.snapshot import Plan, PlanRequest, PlanSnapshot, Unplaced
 
-EXACT_UP_TO: Final = 2000
-"""Jobs up to which every placement is moved to its exact best second; beyond it only those that fit no slot."""
 _STIFFENING: Final = 300.0
 """How much stiffer the last sweep is than the first: enough that hardly anything is overrun at the end."""
 
@@ -74,29 +73,17 @@ def build_plan(
         start_prices: of an earlier plan on the same grid and rows.
         is_over: asked now and then; True ends the search with the best plan so far.
     """
-    search = WindowSearch(snapshot)
-    asked = [request for request in snapshot.requests if request.choices]
-    placements: dict[str, Placement] = {}
+    asked = [one for one in snapshot.requests if any(within_cost(one, c) for c in one.choices)]
+    placements: dict[JobId, Placement] = {}
     prices, bound_g = None, 0.0
+    capacity = snapshot.capacity
     if asked:
         instance = build_instance(snapshot, asked)
-        placements |= _place_rigid(search, instance)
         found = find_prices(instance, start=start_prices, is_over=is_over)
-        prices = found.prices
-        room = _less(instance, search)
-        placing = best_placing(room, found, seed=seed, is_over=is_over)
-        placements |= _placements(snapshot, room, placing, search)
-        if len(asked) <= EXACT_UP_TO and not _is_aligned(instance, snapshot):
-            _move_exactly(search, instance, placements)
-        bound_g = found.bound_g
-    unplaced: dict[str, Unplaced] = {}
-    for request in sorted(snapshot.requests, key=lambda one: (-one.priority, one.job_id)):
-        if request.job_id not in placements:
-            answer = search.place(request)
-            if isinstance(answer, Placement):
-                placements[request.job_id] = answer
-            else:
-                unplaced[request.job_id] = answer
+        prices, bound_g = found.prices, found.bound_g
+        placements, capacity = _place(snapshot, instance, found, seed=seed, is_over=is_over)
+    left = [one for one in snapshot.requests if one.job_id not in placements]
+    unplaced = _place_left(replace(snapshot, capacity=capacity), left, placements)
     if prices is not None and len(placements) < len(asked):
         kept = [request for request in asked if request.job_id in placements]
         bound_g = prove(build_instance(snapshot, kept), prices) if kept else 0.0
@@ -113,53 +100,69 @@ def build_plan(
     )
 
 
-def _place_rigid(search: WindowSearch, instance: Instance) -> dict[str, Placement]:
-    """Placements of the jobs that have next to no choice: too tight for any cell of whole slots."""
-    jobs = instance.easy
-    has_cell = np.zeros(len(instance.requests), dtype=bool)
-    np.logical_or.at(
-        has_cell, np.repeat(np.arange(len(has_cell)), np.diff(jobs.first)), jobs.low <= jobs.high
-    )
-    rigid = [instance.requests[index] for index in np.flatnonzero(~has_cell)]
-    found: dict[str, Placement] = {}
-    for request in sorted(rigid, key=lambda one: (-one.priority, one.deadline_at, one.job_id)):
-        placement = search.best(request)
-        if placement is not None:
-            search.take(placement)
-            found[request.job_id] = placement
-    return found
+def _place(
+    snapshot: PlanSnapshot,
+    instance: Instance,
+    found: Prices,
+    *,
+    seed: int,
+    is_over: Callable[[], bool],
+) -> tuple[dict[JobId, Placement], CapacityLedger]:
+    """Placements of whole runs, and what they leave free."""
+    stage = finer_stage(snapshot, instance)
+    run = stage.run(best_placing(stage, found, seed=seed, is_over=is_over))
+    return _placements(snapshot, instance, run), run.left(snapshot)
 
 
-def _less(instance: Instance, search: WindowSearch) -> Instance:
-    """The instance with what is still free in the search."""
-    free = np.maximum(search.free, 0).astype(np.float64)
-    return replace(instance, market=instance.market._replace(free=free))
+def _placements(snapshot: PlanSnapshot, instance: Instance, run: Run) -> dict[JobId, Placement]:
+    """The runs as placements."""
+    has_place = np.flatnonzero(run.choice >= 0)
+    position = instance.layout.position[run.choice[has_place]].tolist()
+    requests = [instance.requests[index] for index in has_place.tolist()]
+    choices = [one.choices[at] for one, at in zip(requests, position, strict=True)]
+    return Footprints(snapshot).place_runs(requests, choices, run.start_s[has_place])
+
+
+def _place_left(
+    snapshot: PlanSnapshot, left: list[PlanRequest], placements: dict[JobId, Placement]
+) -> dict[JobId, Unplaced]:
+    """Tries what is left second by second, adds what finds room to the placements, and says why the rest does not."""
+    unplaced: dict[JobId, Unplaced] = {}
+    search = WindowSearch(snapshot) if left else None
+    for request in sorted(left, key=lambda one: (-one.priority, one.deadline_at, one.job_id)):
+        assert search is not None
+        answer = search.place(request)
+        if isinstance(answer, Placement):
+            placements[request.job_id] = answer
+        else:
+            unplaced[request.job_id] = answer
+    return unplaced
 
 
 def best_placing(
-    instance: Instance,
+    stage: Stage,
     found: Prices,
     *,
     seed: int = 0,
     is_over: Callable[[], bool] = lambda: False,
 ) -> Placing:
     """The best of a few placings: most jobs of the highest priority first, then least grams."""
+    instance = stage.instance
     count = len(instance.requests)
-    best = place_in_order(instance, np.lexsort((-size(instance), -instance.priority)))
+    best = stage.greedy()
     if best.placed == count and best.grams <= found.bound_g * (1 + 1e-9):
         return best
     effort = effort_for(count)
     for start in range(effort.starts):
         wanted = place_softly(
-            instance,
+            stage.room,
             found.prices,
             sweeps=effort.sweeps,
             growth=effort.growth,
             seed=seed + start,
             is_over=is_over,
         )
-        placing = place_firmly(instance, wanted)
-        best = min(best, placing, key=lambda one: _worth(instance, one))
+        best = min(best, stage.firm(wanted), key=lambda one: _worth(instance, one))
         if is_over():
             break
     return best
@@ -172,45 +175,3 @@ def _worth(instance: Instance, placing: Placing) -> tuple[tuple[int, ...], float
     return tuple(
         int((missing & (instance.priority == level)).sum()) for level in levels
     ), placing.grams
-
-
-def _placements(
-    snapshot: PlanSnapshot, instance: Instance, placing: Placing, search: WindowSearch
-) -> dict[str, Placement]:
-    """The cells as placements, which are then taken in the search."""
-    cells, tables = placing.cells, instance.tables
-    made: dict[str, Placement] = {}
-    for index in np.flatnonzero(cells.choice >= 0).tolist():
-        request, slot = instance.requests[index], int(cells.slot[index])
-        choice = request.choices[instance.choice[cells.choice[index]]]
-        late_s = int(tables.touched[instance.jobs.table[cells.link[index]]]) * instance.grid.slot_s
-        start_s = slot * instance.grid.slot_s
-        placement = search.fixed(request, choice, (start_s, start_s + late_s - choice.duration_s))
-        search.take(placement)
-        made[request.job_id] = placement
-    return made
-
-
-def _is_aligned(instance: Instance, snapshot: PlanSnapshot) -> bool:
-    """Whether all lengths and times are whole slots, so that cells hold every start worth trying."""
-    slot_s = instance.grid.slot_s
-    return not instance.tables.rest.any() and all(
-        instance.grid.offset_up_s(at) % slot_s == 0
-        for request in instance.requests
-        for at in (max(request.earliest_at, snapshot.now), request.deadline_at)
-    )
-
-
-def _move_exactly(
-    search: WindowSearch, instance: Instance, placements: dict[str, Placement]
-) -> None:
-    """Moves each job in turn to its exact best second under what is free."""
-    for request in instance.requests:
-        had = placements.get(request.job_id)
-        if had is None:
-            continue
-        search.give_back(had)
-        better = search.best(request)
-        if better is not None and (better.planned_g or 0.0) < (had.planned_g or 0.0):
-            placements[request.job_id] = better
-        search.take(placements[request.job_id])
