@@ -111,8 +111,10 @@ def advance(line: Line, need: Ints, rule: Rule, tables: Tables, best: Floats) ->
             waits[:] = np.inf
             waits[0] = 0.0
         else:
-            waits[:stride] = paused[before, :stride]
-            waited, ended, here = paused[before, stride:], running[(t - gap) % rows], waits[stride:]
+            waited, ended, here = paused[before], running[(t - gap) % rows], waits[stride:]
+            for x in range(stride):
+                waits[x] = waited[x]
+            waited = waited[stride:]
             for x in range(width - stride):
                 here[x] = ended[x] if ended[x] < waited[x] else waited[x]
         if line.open_run[t] == 0:
@@ -209,11 +211,9 @@ def cut_end(line: Line, rule: Rule, tables: Tables, part: float, t: int, x: int)
     """Cost of cell x of `running` where the segment that ends at border t loses `part` of its last unit."""
     if line.open_run[t] == 0:
         return np.inf
-    if rule.shortest - part >= rule.chunk - TINY:
-        short: float = tables.running[t, x] - part * line.costs[t - 1]
-        return short
-    long: float = tables.running[t - 1, x - 1] + (1.0 - part) * line.costs[t - 1]
-    return long
+    longer = shortest_trimmed(rule, part) - rule.shortest
+    cost: float = tables.running[t - longer, x - longer] + (longer - part) * line.costs[t - 1]
+    return cost
 
 
 @compiled
@@ -222,8 +222,8 @@ def cut_start(line: Line, rule: Rule, tables: Tables, part: float, t: int, x: in
     n = shortest_trimmed(rule, part)
     if line.open_run[t] < n or x < n:
         return np.inf
-    run = line.sums[t] - line.sums[t - n] - part * line.costs[t - n]
-    cost: float = tables.paused[t - n, x - n] + run
+    fresh = line.sums[t] - line.sums[t - n] - part * line.costs[t - n]
+    cost: float = tables.paused[t - n, x - n] + fresh
     return cost
 
 
@@ -231,6 +231,14 @@ def cut_start(line: Line, rule: Rule, tables: Tables, part: float, t: int, x: in
 def shortest_trimmed(rule: Rule, part: float) -> int:
     """Units of the shortest segment that may lose `part` of one."""
     return rule.shortest if rule.shortest - part >= rule.chunk - TINY else rule.shortest + 1
+
+
+@compiled
+def lower(values: Floats, others: Floats, more: float) -> None:
+    """Lowers values to the others + `more`, where that is less."""
+    for x in range(len(values)):
+        other = others[x] + more
+        values[x] = other if other < values[x] else values[x]
 
 
 @compiled
@@ -243,26 +251,32 @@ def advance_trimmed(
         Least cost, the border where it ends, and whether it is the last segment's end that is trimmed.
     """
     least, stop, at_end = INFINITE, -1, 0
+    shortest = rule.shortest
+    longer = shortest_trimmed(rule, part) - shortest
     for t in range(len(line.costs) + 1):
+        ended, open_run = t - rule.gap, line.open_run[t]
         for a in range(k):
-            for x in range(a * stride, a * stride + n + 1):
-                waits, runs = np.inf, np.inf
-                if a > 0 and t >= rule.gap:
-                    ended = t - rule.gap, x - stride
-                    waits = min(
-                        cut.paused[t - 1, x],
-                        cut.running[ended],
-                        cut_end(line, rule, plain, part, ended[0], ended[1]),
-                    )
-                if line.open_run[t] > 0 and x > a * stride:
-                    runs = min(
-                        cut.running[t - 1, x - 1] + line.costs[t - 1],
-                        cut_start(line, rule, plain, part, t, x),
-                    )
-                    if line.open_run[t] >= rule.shortest and x >= a * stride + rule.shortest:
-                        begun = cut.paused[t - rule.shortest, x - rule.shortest]
-                        runs = min(runs, begun + line.sums[t] - line.sums[t - rule.shortest])
-                cut.paused[t, x], cut.running[t, x] = waits, runs
+            # Cells of this family from which the segments still to come fit.
+            first, stop_x = a * stride, a * stride + n + 1 - (k - 1 - a) * shortest
+            waits, runs = cut.paused[t, first:stop_x], cut.running[t, first:stop_x]
+            for x in range(len(waits)):
+                waits[x] = runs[x] = np.inf
+            if a > 0 and ended >= 0:
+                lower(waits, cut.paused[t - 1, first:], 0.0)
+                lower(waits, cut.running[ended, first - stride :], 0.0)
+                if line.open_run[ended] > 0:
+                    last = line.costs[ended - 1]
+                    source = plain.running[ended - longer, first - stride :]
+                    lower(waits[longer:], source, (longer - part) * last)
+            if open_run > 0:
+                lower(runs[1:], cut.running[t - 1, first:], line.costs[t - 1])
+            if open_run >= shortest:
+                fresh = line.sums[t] - line.sums[t - shortest]
+                lower(runs[shortest:], cut.paused[t - shortest, first:], fresh)
+            if open_run >= shortest + longer:
+                begin = t - shortest - longer
+                fresh = line.sums[t] - line.sums[begin] - part * line.costs[begin]
+                lower(runs[shortest + longer :], plain.paused[begin, first:], fresh)
         x = (k - 1) * stride + n
         at_stop = cut_end(line, rule, plain, part, t, x)
         value = min(cut.running[t, x], at_stop)
@@ -443,7 +457,8 @@ def cheapest_segments(
                 continue
             if value < least - SAME * abs(value):
                 least, count, segment, end = value, k + 1, where, side
-                starts[: k + 1], stops[: k + 1] = made[0, : k + 1], made[1, : k + 1]
+                for a in range(k + 1):
+                    starts[a], stops[a] = made[0, a], made[1, a]
     return least, count, segment, end
 
 
@@ -551,4 +566,5 @@ def polish(
                     if step > 0 and slope(costs, closed, slot_s, times, speed) < 0.0:
                         times += step * speed
                         is_moved = True
-    start_s[:], stop_s[:] = times[0], times[1]
+    for i in range(len(start_s)):
+        start_s[i], stop_s[i] = times[0, i], times[1, i]
