@@ -17,14 +17,13 @@ from typing import Final
 
 import numpy as np
 
+from scheduler.core.planner.boundaries import least_fraction, polish
 from scheduler.core.planner.kernels import INFINITE, Floats, Ints
 from scheduler.core.planner.segments import (
     SAME,
     Flags,
     cheapest_segments,
-    least_fraction,
     least_segments,
-    polish,
     row_width,
     scratch_size,
 )

@@ -19,8 +19,6 @@ SAME: Final = 1e-12
 """Costs closer than this, relative to them, count as equal: sums of floats differ so much by their order."""
 TINY: Final = 1e-9
 """Parts of a unit that count as none."""
-MOST_ROUNDS: Final = 50
-"""Of `polish` over all pairs: it stops by itself long before."""
 
 
 class Line(NamedTuple):
@@ -195,7 +193,7 @@ def cheapest_whole(line: Line, n: int, part: float) -> tuple[float, int, int]:
 def dearest_end(
     line: Line, rule: Rule, part: float, k: int, starts: Ints, stops: Ints
 ) -> tuple[float, int, int]:
-    """What trimming `part` of a unit off an end saves at most, and the segment (-1 if none is long enough) and end."""
+    """What trimming `part` of a unit off an end saves at most, and the segment and end; one is long enough for it."""
     most, segment, end = -1.0, -1, 0
     for a in range(k):
         if stops[a] - starts[a] - part < rule.chunk - TINY:
@@ -349,7 +347,7 @@ def least_trimmed(line: Line, rule: Rule, best: Floats, k: int, part: float) -> 
 
 @compiled
 def is_long_enough(need: Ints, surplus: Floats, rule: Rule, k: int) -> bool:
-    """Whether k + 1 segments of the least length fit into the run."""
+    """Whether k + 1 segments of the least length fit into the run; one always does."""
     long: bool = need[k] - surplus[k] >= (k + 1) * rule.chunk - TINY
     return long
 
@@ -370,9 +368,7 @@ def least_segments(
     Args: as for `cheapest_segments`; `scratch` needs 2 x (longer of shortest and gap, + 1) x `row_width`.
     """
     line, rule = measure(costs, closed), Rule(shortest, chunk, gap)
-    least = INFINITE
-    if is_long_enough(need, surplus, rule, 0):
-        least = cheapest_whole(line, need[0], surplus[0])[0]
+    least = cheapest_whole(line, need[0], surplus[0])[0]
     if len(need) > 1:
         best = np.empty((4, len(need)))
         rows = min(max(shortest, gap), len(costs)) + 1
@@ -414,12 +410,11 @@ def cheapest_segments(
     """
     line, rule, most = measure(costs, closed), Rule(shortest, chunk, gap), len(need)
     least, count, segment, end = INFINITE, 0, -1, 0
-    if is_long_enough(need, surplus, rule, 0):
-        cost, start, side = cheapest_whole(line, need[0], surplus[0])
-        if start >= 0:
-            least, count, end = cost, 1, side
-            segment = 0 if surplus[0] > 0.0 else -1
-            starts[0], stops[0] = start, start + need[0]
+    cost, start, side = cheapest_whole(line, need[0], surplus[0])
+    if start >= 0:
+        least, count, end = cost, 1, side
+        segment = 0 if surplus[0] > 0.0 else -1
+        starts[0], stops[0] = start, start + need[0]
     if most == 1:
         return least, count, segment, end
     width, rows = row_width(need, shortest), len(costs) + 1
@@ -439,132 +434,20 @@ def cheapest_segments(
                 cell = k, int(best[1, k]), k * stride + need[k]
                 trace(line, rule, plain, stride, cell, made[0], made[1])
                 saved, where, side = dearest_end(line, rule, part, k + 1, made[0], made[1])
-                if part > 0.0 and where < 0:
-                    continue
                 value = best[0, k] - saved
                 where = where if part > 0.0 else -1
-            elif part > 0.0:
+            else:
                 value, stop, at_end = advance_trimmed(
                     line, rule, plain, cut, k + 1, need[k], stride, part
                 )
-                if stop < 0 or value >= least - SAME * abs(value):
+                if value >= least - SAME * abs(value):
                     continue
                 cell = k, stop, k * stride + need[k]
                 where, side = trace_trimmed(
                     line, rule, plain, cut, stride, part, cell, at_end, made[0], made[1]
                 )
-            else:
-                continue
             if value < least - SAME * abs(value):
                 least, count, segment, end = value, k + 1, where, side
                 for a in range(k + 1):
                     starts[a], stops[a] = made[0, a], made[1, a]
     return least, count, segment, end
-
-
-@compiled
-def least_fraction(
-    costs: Floats, closed: Flags, slot_s: int, limits_s: tuple[int, int, int], duration_s: int
-) -> float:
-    """Cost of the cheapest `duration_s` open seconds, however scattered; `INFINITE` where there are fewer.
-
-    Args:
-        costs, closed: (slots,).
-        slot_s: length of a slot.
-        limits_s: earliest start, deadline, and what does not matter here.
-        duration_s: run time in one piece.
-    """
-    first, stop = limits_s[0] // slot_s, -(-limits_s[1] // slot_s)
-    total, left_s = 0.0, duration_s
-    for slot in first + np.argsort(costs[first:stop]):
-        if not closed[slot]:
-            room_s = min((slot + 1) * slot_s, limits_s[1]) - max(slot * slot_s, limits_s[0])
-            taken_s = min(room_s, left_s)
-            total += costs[slot] * taken_s / slot_s
-            left_s -= taken_s
-    return total if left_s == 0 else INFINITE
-
-
-@compiled
-def room_to_move(slot_s: int, limits_s: tuple[int, int, int], times: Ints, speed: Ints) -> int:
-    """How far boundaries may move at these speeds until one is on a slot border or a limit is met.
-
-    Args:
-        slot_s, limits_s: as in `polish`.
-        times, speed: (2, segments), of starts and stops; speeds are -1, 0 or 1.
-    """
-    count = times.shape[1]
-    step = slot_s
-    for i in range(count):
-        for end in range(2):
-            if speed[end, i] > 0:
-                step = min(step, slot_s - times[end, i] % slot_s)
-            elif speed[end, i] < 0:
-                step = min(step, (times[end, i] - 1) % slot_s + 1)
-        closing = speed[0, i] - speed[1, i]
-        if closing > 0:
-            step = min(step, (times[1, i] - times[0, i] - limits_s[2]) // closing)
-        if i > 0:
-            closing = speed[1, i - 1] - speed[0, i]
-            if closing > 0:
-                step = min(step, (times[0, i] - times[1, i - 1] - slot_s) // closing)
-    if speed[0, 0] < 0:
-        step = min(step, times[0, 0] - limits_s[0])
-    if speed[1, count - 1] > 0:
-        step = min(step, limits_s[1] - times[1, count - 1])
-    return step
-
-
-@compiled
-def slope(costs: Floats, closed: Flags, slot_s: int, times: Ints, speed: Ints) -> float:
-    """Change of cost with time as boundaries move; 0 where one would enter a closed slot, or it is as good as none."""
-    change, size = 0.0, 0.0
-    for i in range(times.shape[1]):
-        for end in range(2):
-            way = speed[end, i]
-            if way == 0:
-                continue
-            slot = (times[end, i] - (1 if way < 0 else 0)) // slot_s
-            grows = way if end == 1 else -way
-            if grows > 0 and closed[slot]:
-                return 0.0
-            change += grows * costs[slot]
-            size += costs[slot]
-    return change if change < -SAME * size else 0.0
-
-
-@compiled
-def polish(
-    costs: Floats,
-    closed: Flags,
-    slot_s: int,
-    limits_s: tuple[int, int, int],
-    start_s: Ints,
-    stop_s: Ints,
-) -> None:
-    """Moves two boundaries at a time, total length kept, while that is cheaper.
-
-    Args:
-        costs, closed: (slots,).
-        slot_s: length of a slot, and least time between segments.
-        limits_s: earliest start, deadline, and least length of a segment.
-        start_s, stop_s: (segments,), changed in place.
-    """
-    times, speed = np.stack((start_s, stop_s)), np.zeros((2, len(start_s)), np.int64)
-    boundaries = 2 * len(start_s)
-    is_moved, rounds = True, 0
-    while is_moved and rounds < MOST_ROUNDS:
-        is_moved, rounds = False, rounds + 1
-        for first in range(boundaries - 1):
-            for second in range(first + 1, boundaries):
-                for way in (-1, 1):
-                    speed[:] = 0
-                    speed[first % 2, first // 2] = way
-                    # A start and a stop move the same way, two of a kind in opposite ones: the length stays.
-                    speed[second % 2, second // 2] = way if (first + second) % 2 else -way
-                    step = room_to_move(slot_s, limits_s, times, speed)
-                    if step > 0 and slope(costs, closed, slot_s, times, speed) < 0.0:
-                        times += step * speed
-                        is_moved = True
-    for i in range(len(start_s)):
-        start_s[i], stop_s[i] = times[0, i], times[1, i]

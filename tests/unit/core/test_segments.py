@@ -2,15 +2,15 @@
 
 import itertools
 from collections.abc import Iterator
+from math import ceil
 
 import numpy as np
 import pytest
 
-from scheduler.core.planner import kernels, pauses, segments
+from scheduler.core.planner import boundaries, kernels, pauses, segments
 from scheduler.core.planner.kernels import INFINITE, Floats
 from scheduler.core.planner.pauses import PriceRow, Run, bound_segments, exact_segments
 from scheduler.core.planner.segments import (
-    MOST_ROUNDS,
     cheapest_segments,
     least_segments,
     scratch_size,
@@ -23,7 +23,8 @@ HOUR = 3600
 def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The kernels as plain Python: slow, but its lines can be followed."""
     for module, (name, value) in itertools.product(
-        (segments, pauses), [*vars(kernels).items(), *vars(segments).items()]
+        (segments, boundaries, pauses),
+        [*vars(kernels).items(), *vars(segments).items(), *vars(boundaries).items()],
     ):
         if hasattr(value, "py_func") and hasattr(module, name):
             monkeypatch.setattr(module, name, value.py_func)
@@ -185,7 +186,7 @@ def test_search_beats_both_one_piece_and_the_cheapest_hours_with_their_restores(
 
 def random_units(seed: int) -> tuple[tuple[object, ...], int]:
     rng = np.random.default_rng(seed)
-    n, most = int(rng.integers(4, 12)), int(rng.integers(1, 4))
+    n, most = int(rng.integers(4, 16)), int(rng.integers(1, 5))
     lengths = rng.integers(1, 4) + rng.integers(0, 9) / 4 + np.arange(most) * rng.integers(0, 4) / 4
     need = np.ceil(lengths).astype(np.int64)
     chunk = min(float(rng.choice([0.25, 0.5, 1, 1.5, 2])), lengths[0])
@@ -201,7 +202,7 @@ def random_units(seed: int) -> tuple[tuple[object, ...], int]:
 def test_compiled_kernels_answer_as_interpreted_ones(request: pytest.FixtureRequest) -> None:
     def answers() -> list[object]:
         made: list[object] = []
-        for seed in range(500):
+        for seed in range(1000):
             asked, size = random_units(seed)
             starts, stops = np.zeros((2, len(asked[2])), dtype=np.int64)  # type: ignore[arg-type]
             scratch = np.empty(size)
@@ -219,16 +220,51 @@ def test_compiled_kernels_answer_as_interpreted_ones(request: pytest.FixtureRequ
     assert answers() == compiled
 
 
+def test_search_trims_where_the_cheapest_whole_units_may_not_be_trimmed() -> None:
+    # Two segments of 1 + 1 units cost 0 and none may shrink; of 1 + 2 units one loses half of a 9: 4.5. In one piece 9.
+    assert solve_units([0, 9, 0, 9], [2, 3], [0.0, 0.5]) == (4.5, 2)
+    # In one piece 2 units less a half of 9 is 4.5; two segments must be of 1 + 1 and cannot be trimmed.
+    assert solve_units([0, 9, 0, 9], [2, 2], [0.5, 0.0]) == (0.0, 2)
+    # Two segments of 2 units, neither of which may lose three quarters: 9 in one piece.
+    assert solve_units([0, 0, 9, 0, 0, 9], [4, 4], [0.0, 0.75], chunk=1.5) == (9.0, 1)
+
+
+def solve_units(
+    costs: list[float], need: list[int], surplus: list[float], *, chunk: float = 1.0
+) -> tuple[float, int]:
+    shortest = ceil(chunk)
+    asked, parts = np.array(need), np.array(surplus)
+    starts, stops = np.zeros((2, len(need)), dtype=np.int64)
+    scratch = np.empty(scratch_size(len(costs), asked, parts, shortest))
+    closed = np.zeros(len(costs), dtype=np.bool_)
+    found = segments.cheapest_segments(
+        np.array(costs, dtype=np.float64),
+        closed,
+        asked,
+        parts,
+        shortest,
+        chunk,
+        1,
+        scratch,
+        starts,
+        stops,
+    )
+    return found[0], found[1]
+
+
 @pytest.mark.usefixtures("interpreted")
 def test_interpreted_kernels_keep_every_promise(monkeypatch: pytest.MonkeyPatch) -> None:
     test_pause_skips_dear_hours()
     test_closed_hours_are_run_around()
+    test_search_trims_where_the_cheapest_whole_units_may_not_be_trimmed()
     test_bound_stops_early_where_the_row_cannot_win()
     test_a_run_that_only_whole_slots_would_not_fit_is_found_in_one_piece()
     place = row(9, 1, 9, 9, 2, 9, 3, 9, closed=(5,))
     for asked in (
         run(2.1, window=(0.3, 7.7), pauses=2, chunk=0.4, restore=0.2),
         run(2.6, window=(0, 8), pauses=1, chunk=1.3, restore=0.1),
+        run(1.5, window=(0.5, 7.5), pauses=2, chunk=0.25, restore=0.25),
+        run(3.25, window=(0.25, 8), pauses=1, chunk=1.5, restore=0.5),
     ):
         rounded = exact_segments(place, asked, most_cells=1)
         exact = exact_segments(place, asked, most_cells=10**6)
@@ -237,6 +273,9 @@ def test_interpreted_kernels_keep_every_promise(monkeypatch: pytest.MonkeyPatch)
         assert rounded.cost >= exact.cost - 1e-9
         assert bound_segments(place, asked, most_cells=1) <= exact.cost
     assert bound_segments(place, run(7, window=(0, 8), pauses=9)) < INFINITE
-    monkeypatch.setattr(segments, "MOST_ROUNDS", 0)
-    assert MOST_ROUNDS > 0
+    # From 1:30 to 2:30 costs 0.5 + 4.5; half an hour sooner 1.
+    start_s, stop_s = np.array([5400]), np.array([9000])
+    boundaries.polish(DAY.costs, DAY.closed, HOUR, (0, 8 * HOUR, 1), start_s, stop_s)
+    assert (start_s.tolist(), stop_s.tolist()) == ([HOUR], [2 * HOUR])
+    monkeypatch.setattr(boundaries, "MOST_ROUNDS", 0)
     assert exact_segments(DAY, run(2, window=(0, 8), pauses=1), most_cells=1) is not None
