@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from scheduler.core.capacity import CapacityLedger
 from scheduler.core.planner.columns import NEVER
+from scheduler.core.planner.flexible import FlexibleJobs
 from scheduler.core.planner.instance import Instance, refined
 from scheduler.core.planner.kernels import Cells, Floats, Ints, settle
 from scheduler.core.planner.placing import (
+    FirmOthers,
     Placing,
     by_priority,
     fill,
@@ -81,19 +83,21 @@ class Stage:
     first: Placing
     room: Instance
 
-    def firm(self, wanted: Cells) -> Placing:
+    def firm(self, wanted: Cells, others: FirmOthers | None = None) -> Placing:
         """A placing within capacity at every instant, as near to these wishes as there is room."""
         if self.instance is self.room:
-            return place_firmly(self.instance, wanted)
+            return place_firmly(self.instance, wanted, others=others)
         here = wanted.choice >= 0
         cells = Cells(*_copies(self.first.cells))
         starts = _settled(self.room, Placing(wanted, np.zeros_like(self.room.market.free)), False)
         cells.choice[here], cells.link[here] = wanted.choice[here], wanted.link[here]
         cells.slot[here] = starts.start_s[here] // self.instance.grid.slot_s
-        return place_firmly(self.instance, cells, first=self.tight)
+        return place_firmly(self.instance, cells, first=self.tight, others=others)
 
-    def greedy(self) -> Placing:
+    def greedy(self, others: FirmOthers | None = None) -> Placing:
         """Each job in turn in its cheapest cell with room, biggest first."""
+        if others is not None:
+            return self.firm(nowhere(len(self.instance.requests)), others)
         return place_in_order(self.instance, by_priority(self.instance, self.tight))
 
     def run(self, placing: Placing) -> Run:
@@ -101,9 +105,13 @@ class Stage:
         return _settled(self.instance, placing, True)
 
 
-def finer_stage(snapshot: PlanSnapshot, instance: Instance) -> Stage:
+def finer_stage(
+    snapshot: PlanSnapshot, instance: Instance, flexible: FlexibleJobs | None = None
+) -> Stage:
     """The stage on slots as fine as pays; on whole slots where all lengths and times are such."""
     slot_s = finer_slot_s(snapshot, instance)
+    if flexible is not None:
+        slot_s = math.gcd(slot_s, flexible.unit_s)
     count = len(instance.requests)
     if slot_s == instance.grid.slot_s:
         nobody = np.zeros(count, dtype=np.bool_)

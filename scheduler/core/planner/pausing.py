@@ -278,13 +278,25 @@ class PausingPlaces:
         occupy_all(self._strict, self.pieces, load, False)
         return load
 
+    def is_placed(self, j: int) -> bool:
+        """Whether the job has a place."""
+        return bool(self.pieces.line[j] >= 0)
+
+    def cost(self) -> float:
+        """Grams, and money in grams, of the jobs that have a place."""
+        return float(self.pieces.cost[self.pieces.line >= 0].sum())
+
+    def choice(self, j: int) -> Choice | None:
+        """What the job runs on; None where it has no place."""
+        line = self.pieces.line[j]
+        return None if line < 0 else self.jobs.lines[line].choice
+
     def _weigh(self, order: Ints) -> None:
         """Costs without prices, which guided the placing."""
         for j in order.tolist():
-            stretches = self.stretches(j)
-            if stretches is not None:
+            if self.is_placed(j):
                 line = self.jobs.lines[self.pieces.line[j]]
-                self.pieces.cost[j] = self._cost(line, stretches)
+                self.pieces.cost[j] = self._cost(line, self.stretches(j))
 
     def _cost(self, line: Line, stretches: Sequence[Stretch]) -> float:
         r, unit_s = line.row, self.grid.slot_s
@@ -297,11 +309,9 @@ class PausingPlaces:
             total += float(((watts * self.market.grams[r, units] + rate) * share / unit_s).sum())
         return total
 
-    def stretches(self, j: int) -> list[Stretch] | None:
-        """The segments of a job in seconds; None where it has no place."""
+    def stretches(self, j: int) -> list[Stretch]:
+        """The segments of a job that has a place, in seconds."""
         pieces, unit_s = self.pieces, self.grid.slot_s
-        if pieces.line[j] < 0:
-            return None
         line = self.jobs.lines[pieces.line[j]]
         count = int(pieces.number[j])
         starts = (pieces.start[j, :count] * unit_s).tolist()

@@ -59,12 +59,17 @@ class WindowSearch:
     def place(self, request: PlanRequest) -> Placement | Unplaced:
         """The best placement under what is free, which is then taken; or why there is none."""
         found = self.best(request)
-        if found is None and self._snapshot.is_fail_open:
+        if found is None and self._snapshot.is_fail_open and not self._is_limited(request):
             found = self.earliest(request)
         if found is None:
             return self.refusal(request)
         self.take(found)
         return found
+
+    def _is_limited(self, request: PlanRequest) -> bool:
+        """Whether it is the job's own limits that leave it no place."""
+        has_limits = request.limits != NO_LIMITS
+        return has_limits and self.best(replace(request, limits=NO_LIMITS)) is not None
 
     def place_late(self, request: PlanRequest) -> Placement | None:
         """The placement that ends first, deadline or not, which is then taken."""
@@ -237,7 +242,7 @@ class WindowSearch:
                 f"{format_instant(request.deadline_at)}",
                 earliest_finish_at=finish_at,
             )
-        if self.best(replace(request, limits=NO_LIMITS)) is not None:
+        if self._is_limited(request):
             return Unplaced(
                 job_id=request.job_id,
                 reason=UnplacedReason.OVER_LIMIT,
