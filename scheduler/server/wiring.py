@@ -17,6 +17,7 @@ from adapters.grid.typical_week import TypicalWeek
 from adapters.hardware_tables import load_hardware
 from adapters.http_client import HttpClient
 from adapters.store.sqlite import SqliteStore
+from scheduler.core.data_moves import DataMoves
 from scheduler.core.errors import GridtideError, InvalidConfigError
 from scheduler.core.fleet import Cluster, Fleet
 from scheduler.core.hardware import HardwareTable
@@ -99,7 +100,11 @@ def build_service(settings: Settings) -> Service:
         forecaster=forecaster,
         lifecycle=lifecycle,
         clock=clock,
-        policy=PlanningPolicy(slot_s=settings.planning.slot, horizon_s=settings.planning.horizon),
+        policy=PlanningPolicy(
+            slot_s=settings.planning.slot,
+            horizon_s=settings.planning.horizon,
+            moves=DataMoves(**settings.data_moves.model_dump()),
+        ),
     )
     dispatcher = Dispatcher(clusters=clusters, lifecycle=lifecycle, clock=clock)
     cycle = Cycle(
@@ -149,20 +154,23 @@ def build_clock(settings: Settings) -> Clock:
 
 def build_fleet(settings: Settings, hardware: HardwareTable) -> Fleet:
     """The fleet of the settings, with canonical accelerator names."""
-    return Fleet(
-        tuple(
-            Cluster(
-                cluster_id=one.id,
-                region_id=one.region,
-                zone_id=one.zone,
-                pue=one.pue,
-                capacity=tuple(
-                    (hardware.get(name, field=f"clusters.{one.id}.capacity").name, count)
-                    for name, count in one.capacity.items()
-                ),
-            )
-            for one in settings.clusters
-        )
+    return Fleet(tuple(_cluster(one, hardware) for one in settings.clusters))
+
+
+def _cluster(one: ClusterSettings, hardware: HardwareTable) -> Cluster:
+    by_hour = tuple(one.pue) if isinstance(one.pue, list) else ()
+    return Cluster(
+        cluster_id=one.id,
+        region_id=one.region,
+        zone_id=one.zone,
+        pue=sum(by_hour) / len(by_hour) if isinstance(one.pue, list) else one.pue,
+        pue_by_hour=by_hour,
+        price_per_gpu_hour=one.price_per_gpu_hour,
+        queue_wait_s=one.queue_wait,
+        capacity=tuple(
+            (hardware.get(name, field=f"clusters.{one.id}.capacity").name, count)
+            for name, count in one.capacity.items()
+        ),
     )
 
 

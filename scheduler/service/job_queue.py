@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import ParamSpec, TypeVar
 
-from scheduler.core.errors import ConflictError, GridtideError, InfeasibleError
+from scheduler.core.errors import ConflictError, GridtideError, InfeasibleError, InvalidJobError
 from scheduler.core.job import (
     ENDED_STATES,
     Job,
@@ -86,6 +86,23 @@ class JobQueue:
         self._wake()
         following = iter(answers)
         return [next(following) if isinstance(one, NewJob) else one for one in admitted]
+
+    @staticmethod
+    def check(job: Job) -> None:
+        """Refuses what this service cannot keep, though a snapshot file may.
+
+        Raises:
+            InvalidJobError: naming the field.
+        """
+        share = job.limits.min_renewable_share
+        if share is not None:
+            raise InvalidJobError(
+                f"min_renewable_share: {share:g} cannot be checked: the sources of intensity state no "
+                "renewable shares; leave it out, or plan a snapshot file that states them",
+                field="min_renewable_share",
+                value=share,
+                valid="absent",
+            )
 
     def cancel(self, job_id: str) -> JobRecord:
         """Ends a job. Repeating it is harmless; a job that has ended otherwise is a conflict."""
@@ -179,6 +196,7 @@ class JobQueue:
 
     def _new_job(self, submission: Submission, now: datetime) -> NewJob:
         job = submission.job
+        self.check(job)
         try:
             admission = self._planning.admit(job, at=now)
         except InfeasibleError as error:

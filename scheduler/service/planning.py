@@ -8,6 +8,7 @@ from typing import Final
 
 from scheduler.core.baseline import freeze_baseline
 from scheduler.core.capacity import Reservation, build_capacity
+from scheduler.core.data_moves import DataMoves
 from scheduler.core.errors import InfeasibleError
 from scheduler.core.fleet import Fleet
 from scheduler.core.job import (
@@ -24,6 +25,8 @@ from scheduler.core.planner.explain import Explanation, explain
 from scheduler.core.planner.plan import build_plan
 from scheduler.core.planner.search import WindowSearch
 from scheduler.core.planner.snapshot import (
+    ANY_MOVES,
+    Choice,
     Plan,
     PlanRequest,
     PlanSnapshot,
@@ -44,10 +47,11 @@ _FULL_REPLAN_UP_TO: Final = 2000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanningPolicy:
-    """Slot length and horizon of plans, in seconds."""
+    """Slot length and horizon of plans, in seconds, and what moving data takes."""
 
     slot_s: int
     horizon_s: int
+    moves: DataMoves = ANY_MOVES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,7 +225,7 @@ class Planning:
         """
         with self._lock:
             search = self._current_search()
-            asked = request_of(job, choices_of(job, self._fleet))
+            asked = request_of(job, self._choices(job))
             request = replace(asked, earliest_at=max(asked.earliest_at, at))
             found = search.place(request)
             if isinstance(found, Unplaced):
@@ -237,7 +241,7 @@ class Planning:
     def dry_run(self, job: Job, *, at: datetime) -> tuple[Admission, Explanation]:
         """What `admit` would answer, with its explanation; nothing is kept."""
         with self._lock:
-            request = request_of(job, choices_of(job, self._fleet))
+            request = request_of(job, self._choices(job))
             request = replace(request, earliest_at=max(request.earliest_at, at))
             fixed = [*self._view, *self._admitted.values()]
             snapshot = self._snapshot(fixed, (), at)
@@ -281,9 +285,12 @@ class Planning:
 
     # ---------------------------------------------------------------- building
 
+    def _choices(self, job: Job) -> tuple[Choice, ...]:
+        return choices_of(job, self._fleet, self._policy.moves)
+
     def request(self, record: JobRecord) -> PlanRequest:
         """The request of a stored job; one that has run stays in its cluster with what is left."""
-        request = request_of(record.job, choices_of(record.job, self._fleet))
+        request = request_of(record.job, self._choices(record.job))
         run = record.run
         if run is None or record.state is not _S.SUSPENDED:
             return request
