@@ -364,7 +364,7 @@ def _build_job(service: Service, document: object) -> Job:
 def _place_now(service: Service, record: JobRecord) -> Placement:
     others = [one for one in service.store.active_jobs() if one.job.job_id != record.job.job_id]
     placement = WindowSearch(service.planning.snapshot(others)).earliest(
-        service.planning.request(record), ignores_deadline=True
+        service.planning.request(record, others), ignores_deadline=True
     )
     if placement is None:
         raise ConflictError(

@@ -28,11 +28,13 @@ from scheduler.server.logs import configure_logs
 from scheduler.server.settings import ClusterSettings, Settings, SourceSettings, load_settings
 from scheduler.service.accountant import Accountant
 from scheduler.service.cycle import Cycle, Stages
+from scheduler.service.dependencies import Dependencies
 from scheduler.service.dispatcher import Dispatcher
 from scheduler.service.forecaster import Forecaster, Source
 from scheduler.service.job_queue import JobQueue
 from scheduler.service.lifecycle import Lifecycle
 from scheduler.service.planning import Planning, PlanningPolicy
+from scheduler.service.run_times import RunTimes
 from scheduler.service.watcher import Watcher
 
 GB_URL: Final = "https://api.carbonintensity.org.uk"
@@ -94,7 +96,15 @@ def build_service(settings: Settings) -> Service:
     forecaster = build_forecaster(settings, fleet, clock)
     clusters = {one.id: _build_cluster(one, fleet, clock) for one in settings.clusters}
     store = SqliteStore(settings.store.path)
-    lifecycle = Lifecycle(store=store, clock=clock, fleet=fleet, read_intensity=forecaster.read)
+    run_times = RunTimes(store)
+    lifecycle = Lifecycle(
+        store=store,
+        clock=clock,
+        fleet=fleet,
+        read_intensity=forecaster.read,
+        run_times=run_times,
+    )
+    dependencies = Dependencies(store=store, lifecycle=lifecycle)
     planning = Planning(
         fleet=fleet,
         forecaster=forecaster,
@@ -105,14 +115,18 @@ def build_service(settings: Settings) -> Service:
             horizon_s=settings.planning.horizon,
             moves=DataMoves(**settings.data_moves.model_dump()),
         ),
+        run_times=run_times,
     )
-    dispatcher = Dispatcher(clusters=clusters, lifecycle=lifecycle, clock=clock)
+    dispatcher = Dispatcher(
+        clusters=clusters, dependencies=dependencies, lifecycle=lifecycle, clock=clock
+    )
     cycle = Cycle(
         store=store,
         stages=Stages(
             watcher=Watcher(
                 clusters=clusters, dispatcher=dispatcher, lifecycle=lifecycle, clock=clock
             ),
+            dependencies=dependencies,
             planning=planning,
             dispatcher=dispatcher,
             accountant=Accountant(
@@ -127,7 +141,12 @@ def build_service(settings: Settings) -> Service:
     for adapter in clusters.values():
         adapter.tell_ends(cycle.wake)
     queue = JobQueue(
-        store=store, planning=planning, lifecycle=lifecycle, clock=clock, wake=cycle.wake
+        store=store,
+        planning=planning,
+        dependencies=dependencies,
+        lifecycle=lifecycle,
+        clock=clock,
+        wake=cycle.wake,
     )
     return Service(
         settings=settings,

@@ -15,6 +15,7 @@ from scheduler.core.job import (
     Wanted,
 )
 from scheduler.ports import Clock, Event, JobStore, NewJob
+from scheduler.service.dependencies import Dependencies
 from scheduler.service.lifecycle import Lifecycle, Wake
 from scheduler.service.planning import Planning
 
@@ -40,12 +41,14 @@ class JobQueue:
         *,
         store: JobStore,
         planning: Planning,
+        dependencies: Dependencies,
         lifecycle: Lifecycle,
         clock: Clock,
         wake: Wake,
     ) -> None:
         self._store = store
         self._planning = planning
+        self._dependencies = dependencies
         self._lifecycle = lifecycle
         self._clock = clock
         self._wake = wake
@@ -87,13 +90,14 @@ class JobQueue:
         following = iter(answers)
         return [next(following) if isinstance(one, NewJob) else one for one in admitted]
 
-    @staticmethod
-    def check(job: Job) -> None:
-        """Refuses what this service cannot keep, though a snapshot file may.
+    def check(self, job: Job) -> None:
+        """Refuses what this service cannot keep, though a snapshot file may, and what could never start.
 
         Raises:
             InvalidJobError: naming the field.
+            InfeasibleError: a job that it waits for has ended without success.
         """
+        self._dependencies.require(job)
         share = job.limits.min_renewable_share
         if share is not None:
             raise InvalidJobError(
@@ -155,6 +159,7 @@ class JobQueue:
                 job_id=job_id,
                 state=record.state,
             )
+        self._dependencies.require_met(record.job)
         placed = replace(record, placement=plan_now(record), is_pinned=True)
         if record.state is _S.QUEUED:
             return self._change(placed, _S.PLANNED, kind="run_now", reason="by the user")
@@ -196,8 +201,8 @@ class JobQueue:
 
     def _new_job(self, submission: Submission, now: datetime) -> NewJob:
         job = submission.job
-        self.check(job)
         try:
+            self.check(job)
             admission = self._planning.admit(job, at=now)
         except InfeasibleError as error:
             self._store.add_event(
