@@ -34,4 +34,4 @@ def long_run(ratios: Iterable[float]) -> float:
 
 def learned_margin_s(duration_s: int, factor: float) -> int:
     """Seconds to keep free before the deadline for a run of `duration_s`."""
-    return math.ceil(duration_s * (factor - 1.0))
+    return math.ceil(round(duration_s * (factor - 1.0), 6))

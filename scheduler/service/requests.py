@@ -78,8 +78,8 @@ class Requests:
             wait_s = choice.cluster.queue_wait_s
             return replace(
                 choice,
-                duration_s=max(MIN_LEFT_S, math.ceil(choice.duration_s * share)) + cost_s,
-                margin_s=math.ceil((choice.margin_s - wait_s) * share) + wait_s,
+                duration_s=max(MIN_LEFT_S, _up(choice.duration_s * share)) + cost_s,
+                margin_s=_up((choice.margin_s - wait_s) * share) + wait_s,
                 move=NO_MOVE if choice.cluster.cluster_id == run.cluster_id else choice.move,
             )
 
@@ -95,8 +95,8 @@ def _each_width(job: Job, choices: tuple[Choice, ...]) -> tuple[Choice, ...]:
             choice,
             gpus=width.gpus,
             power_w=width.power_w,
-            duration_s=math.ceil(choice.duration_s / job.speed(width.gpus)),
-            margin_s=math.ceil(job.margin_s(job.options[0]) / job.speed(width.gpus))
+            duration_s=_up(choice.duration_s / job.speed(width.gpus)),
+            margin_s=_up(job.margin_s(job.options[0]) / job.speed(width.gpus))
             + choice.cluster.queue_wait_s,
         )
         for choice in choices
@@ -104,6 +104,11 @@ def _each_width(job: Job, choices: tuple[Choice, ...]) -> tuple[Choice, ...]:
         if choice.cluster.gpus(choice.accelerator) >= width.gpus
     ]
     return tuple(sorted(found, key=lambda choice: choice.gpus != stated))
+
+
+def _up(seconds: float) -> int:
+    """Whole seconds, rounded up, but for what floating point has added."""
+    return math.ceil(round(seconds, 6))
 
 
 def _pauses_left(record: JobRecord) -> Interruptible | None:
