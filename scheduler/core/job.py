@@ -373,8 +373,9 @@ class JobRecord:
     @property
     def started_at(self) -> datetime | None:
         """When it first ran."""
-        spans = [span for run in self.runs for span in run.spans]
-        return min(span.start_at for span in spans) if spans else None
+        starts = [span.start_at for run in self.runs for span in run.spans]
+        starts += [run.since for run in self.runs if run.since is not None]
+        return min(starts, default=None)
 
     @property
     def ended_at(self) -> datetime | None:

@@ -399,6 +399,7 @@ def _places(service: Service) -> list[tuple[str, str, list[views.Document]]]:
                 {
                     "cluster": cluster.cluster_id,
                     "pue": cluster.pue,
+                    "price_per_gpu_hour": cluster.price_per_gpu_hour,
                     "capacity": dict(cluster.capacity),
                     "free": dict(service.clusters[cluster.cluster_id].free_devices()),
                 }

@@ -145,6 +145,7 @@ class ClusterSettings(_Strict):
     )
     capacity: dict[str, int] = Field(min_length=1)
     root: Path | None = None
+    checkpoints: Path | None = None
     pause: Literal["checkpoint", "freeze"] = "checkpoint"
     pass_env: list[str] | None = None
 
@@ -236,6 +237,9 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     for cluster in settings.clusters:
         root = cluster.root or settings.store.path.parent / cluster.id
         cluster.root = folder / root
+        # One folder for all clusters of this machine, so that a movable job may go on in any of them.
+        shared = settings.store.path.parent / "checkpoints"
+        cluster.checkpoints = folder / (cluster.checkpoints or shared)
     chains = [settings.intensity.sources, *settings.intensity.zones.values()]
     for source in (one for chain in chains for one in chain):
         if source.path is not None:

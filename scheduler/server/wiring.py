@@ -341,4 +341,5 @@ def _build_cluster(one: ClusterSettings, fleet: Fleet, clock: Clock) -> ClusterA
         clock=clock,
         pause_mode=one.pause,
         pass_env=PASS_ENV if one.pass_env is None else tuple(one.pass_env),
+        checkpoints=one.checkpoints,
     )

@@ -80,6 +80,7 @@ def test_relative_paths_are_taken_from_the_folder_of_the_file(tmp_path: Path) ->
     settings = load_settings(path)
     assert settings.store.path == tmp_path / "gridtide-data/gridtide.db"
     assert settings.clusters[0].root == tmp_path / "gridtide-data/a"
+    assert settings.clusters[0].checkpoints == tmp_path / "gridtide-data/checkpoints"
 
 
 def test_variables_override_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,6 +147,7 @@ def test_record_sums_its_runs() -> None:
     assert (made.started_at, made.ended_at) == (at(1), at(8))
     assert record(JobState.RUNNING, runs).ended_at is None
     assert made.run is runs[1]
+    assert record(JobState.RUNNING, [run(1, 2, spans=(), since=at(3))]).started_at == at(3)
     assert made.with_run(run(5, 9)).runs == (runs[0], run(5, 9))
 
 
