@@ -104,6 +104,13 @@ class JobStore(Protocol):
         """
         ...
 
+    def succeeded_jobs(self, *, name: str, project: str, limit: int = 100) -> list[JobRecord]:
+        """The jobs of that name and project that succeeded, newest submission first.
+
+        The work is bounded by the limit, however many jobs are stored.
+        """
+        ...
+
     def active_jobs(self) -> list[JobRecord]:
         """Every job that has not ended, oldest submission first."""
         ...

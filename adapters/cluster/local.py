@@ -35,7 +35,9 @@ class LocalCluster:
     """See `ClusterAdapter`.
 
     Args:
-        root: folder for run folders, logs and checkpoints.
+        root: folder for run folders and logs.
+        checkpoints: folder for checkpoints; `root/checkpoints` where not given. Clusters that share it can
+            take over each other's paused jobs.
         devices: how many of each accelerator there are; CPU counts hardware threads.
         pause_mode: `checkpoint` (SIGTERM, grace, SIGKILL) or `freeze` (SIGSTOP, SIGCONT).
         pass_env: variables of the service that jobs see, beside those that are given to them.
@@ -51,10 +53,12 @@ class LocalCluster:
         clock: Clock,
         pause_mode: Literal["checkpoint", "freeze"] = "checkpoint",
         pass_env: tuple[str, ...] = PASS_ENV,
+        checkpoints: Path | None = None,
         wall: Callable[[], float] = time.time,  # noqa: TID251 - signals and files live on wall time
     ) -> None:
         self._cluster_id = cluster_id
         self._root = root.resolve()
+        self._checkpoints = (checkpoints or self._root / "checkpoints").resolve()
         self._devices = dict(devices)
         self._clock = clock
         self._pause_mode = pause_mode
@@ -66,10 +70,11 @@ class LocalCluster:
         self._tell_end: Callable[[], None] = lambda: None
         try:
             (self._root / "runs").mkdir(parents=True, exist_ok=True)
-            (self._root / "checkpoints").mkdir(parents=True, exist_ok=True)
+            self._checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ClusterUnavailableError(
-                f"{cluster_id}: {self._root} cannot be made: {error}", cluster=cluster_id
+                f"{cluster_id}: {error.filename or self._root} cannot be made: {error}",
+                cluster=cluster_id,
             ) from error
         self._live = {
             path.name: spec
@@ -242,7 +247,7 @@ class LocalCluster:
                 cluster=self._cluster_id,
             )
         device_ids = sorted(free)[: dispatch.gpus]
-        checkpoints = self._root / "checkpoints" / dispatch.checkpoint_key
+        checkpoints = self._checkpoints / dispatch.checkpoint_key
         return {
             "job_id": dispatch.job_id,
             "command": list(dispatch.command),

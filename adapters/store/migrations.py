@@ -47,7 +47,16 @@ _VERSION_1: Final[Migration] = (
     "CREATE TABLE documents (key TEXT NOT NULL PRIMARY KEY, text TEXT NOT NULL) STRICT",
 )
 
-MIGRATIONS: Final[Sequence[Migration]] = (_VERSION_1,)
+_VERSION_2: Final[Migration] = (
+    # Only of jobs that succeeded: a submission must not pay for it.
+    """
+    CREATE INDEX jobs_succeeded ON jobs (
+        project, json_extract(record, '$.job.name'), submitted_us, job_id
+    ) WHERE state = 'succeeded'
+    """,
+)
+
+MIGRATIONS: Final[Sequence[Migration]] = (_VERSION_1, _VERSION_2)
 """Step i leads from version i to i + 1; the version is kept in `PRAGMA user_version`."""
 
 

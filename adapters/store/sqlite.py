@@ -109,6 +109,12 @@ class SqliteStore:
         cursor = encode_cursor(*page[-1][:2]) if len(rows) > limit else None
         return [decode_record(text) for _, _, text in page], cursor
 
+    def succeeded_jobs(self, *, name: str, project: str, limit: int = 100) -> list[JobRecord]:
+        """The jobs of that name and project that succeeded, newest submission first."""
+        _require_limit(limit)
+        rows = self._readers.rows(statements.LIST_SUCCEEDED, (project, name, limit))
+        return [decode_record(text) for (text,) in rows]
+
     def active_jobs(self) -> list[JobRecord]:
         """Every job that has not ended, oldest submission first."""
         return [decode_record(text) for (text,) in self._readers.rows(statements.LIST_ACTIVE)]

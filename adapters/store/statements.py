@@ -25,6 +25,10 @@ LIST_ACTIVE: Final = (
     f"SELECT record FROM jobs WHERE state IN ({_ACTIVE})"  # noqa: S608 - our own constants
     " ORDER BY submitted_us, job_id"
 )
+LIST_SUCCEEDED: Final = (
+    "SELECT record FROM jobs WHERE state = 'succeeded' AND project = ?"
+    " AND json_extract(record, '$.job.name') = ? ORDER BY submitted_us DESC, job_id DESC LIMIT ?"
+)
 ADD_EVENT: Final = "INSERT INTO events (at_us, kind, job_id, state, detail) VALUES (?, ?, ?, ?, ?)"
 PUT_ENTRY: Final = (
     "INSERT INTO ledger (job_id, submitted_us, is_settled, entry) VALUES (?, ?, ?, ?)"

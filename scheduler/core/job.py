@@ -195,6 +195,12 @@ class Job:
         first_s = self.options[0].duration_s
         return -(-(self.duration_p95_s - first_s) * option.duration_s // first_s)
 
+    def speed(self, gpus: int) -> float:
+        """Work per hour at this width, relative to the width that the durations are stated for."""
+        if self.elastic is None:
+            return 1.0
+        return self.elastic.throughput(gpus) / self.elastic.throughput(self.options[0].gpus)
+
     def latest_start_at(self, option: ResourceOption) -> datetime:
         """Latest start that still meets the deadline (and `start_by`), without any margin."""
         latest = self.deadline_at - timedelta(seconds=option.duration_s)
@@ -278,14 +284,17 @@ class Run:
     """One dispatch of a job: one attempt at one segment on one cluster.
 
     Args:
+        gpus: devices that it has; None: those of its option.
         ref: the cluster's own id for it; None until known.
-        spans: stretches in which it drew power, in order.
+        spans: finished stretches in which it drew power, in order.
+        since: beginning of the stretch that is not finished; None while it does not run.
         is_ended: the cluster is done with it.
         exit_code: None while unknown; negative for death by a signal.
-        work_s: progress that this run adds to the job (0 for work that was lost).
+        work_s: progress that this run adds to the job, in seconds of its option at the stated width (0
+            for work that was lost).
         energy_kwh: measured at the device, where the cluster measures.
         pause_requested_at: when it was asked to checkpoint and leave.
-        planned_g: footprint that the plan expected when this run was dispatched.
+        planned_g: footprint that the plan expected of this run and all that was to follow it.
     """
 
     attempt: int
@@ -294,8 +303,10 @@ class Run:
     option: int
     power_w: float
     pue: float
+    gpus: int | None = None
     ref: str | None = None
     spans: tuple[Window, ...] = ()
+    since: datetime | None = None
     is_ended: bool = False
     exit_code: int | None = None
     work_s: float = 0.0
@@ -342,9 +353,17 @@ class JobRecord:
         return self.runs[-1].attempt if self.runs else 0
 
     @property
-    def done_s(self) -> float:
-        """Progress kept so far, in seconds of the option it runs on."""
-        return sum(run.work_s for run in self.runs)
+    def done_share(self) -> float:
+        """Share of the stated run time that the runs of this attempt have worked off and kept."""
+        return sum(
+            run.work_s / self.job.options[run.option].duration_s
+            for run in self.runs
+            if run.attempt == self.attempt
+        )
+
+    def gpus_of(self, run: Run) -> int:
+        """Devices that a run has."""
+        return self.job.options[run.option].gpus if run.gpus is None else run.gpus
 
     @property
     def run_s(self) -> float:
@@ -354,8 +373,9 @@ class JobRecord:
     @property
     def started_at(self) -> datetime | None:
         """When it first ran."""
-        spans = [span for run in self.runs for span in run.spans]
-        return min(span.start_at for span in spans) if spans else None
+        starts = [span.start_at for run in self.runs for span in run.spans]
+        starts += [run.since for run in self.runs if run.since is not None]
+        return min(starts, default=None)
 
     @property
     def ended_at(self) -> datetime | None:

@@ -126,6 +126,7 @@ def build_entry(
     baseline = _ledger_baseline(record, read)
     total_g = _sum_known(run.emissions_g for run in runs)
     option = record.job.options[record.runs[-1].option if record.runs else 0]
+    gpus = record.gpus_of(record.runs[-1]) if record.runs else option.gpus
     saving_g = (
         None if total_g is None or baseline.emissions_g is None else baseline.emissions_g - total_g
     )
@@ -141,7 +142,7 @@ def build_entry(
         ended_at=record.ended_at,
         has_missed_deadline=record.has_missed_deadline,
         accelerator=option.accelerator,
-        gpus=option.gpus,
+        gpus=gpus,
         is_power_estimated=option.is_power_estimated,
         runs=runs,
         energy_kwh=sum(run.energy_kwh for run in runs),
@@ -155,13 +156,28 @@ def build_entry(
 
 
 def counterfactual_run_s(record: JobRecord) -> float:
-    """Seconds the job would have run if started once and left alone.
+    """Seconds the job would have run at home if started once and left alone.
 
-    Its measured run time, less the restores that only our pauses caused.
+    Its measured run time, less the restores that only our pauses caused. What ran on other hardware or
+    at another width is brought to that of the baseline by the stated durations and throughputs.
     """
     cost_s = record.job.interruptible.checkpoint_cost_s if record.job.interruptible else 0
-    restores_s = sum(min(cost_s, run.run_s) for run in record.runs if run.segment > 0)
-    return max(0.0, record.run_s - restores_s)
+    return sum(
+        (run.run_s - (min(cost_s, run.run_s) if run.segment > 0 else 0.0))
+        * _home_seconds(record, run)
+        for run in record.runs
+    )
+
+
+def _home_seconds(record: JobRecord, run: Run) -> float:
+    """Seconds that the baseline takes for what this run does in one."""
+    job, home = record.job, record.baseline
+    if job.elastic is not None:
+        return job.speed(record.gpus_of(run)) / job.speed(home.gpus)
+    used = job.options[run.option]
+    hardware = (home.accelerator, home.gpus)
+    same = [one for one in job.options if (one.accelerator, one.gpus) == hardware]
+    return same[0].duration_s / used.duration_s if same else 1.0
 
 
 def summarise(entries: Iterable[LedgerEntry], *, refused: int) -> LedgerSummary:

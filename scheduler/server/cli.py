@@ -89,6 +89,12 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command
         str | None, typer.Option(help="where the command runs; default: here")
     ] = None,
     max_retries: Annotated[int | None, typer.Option()] = None,
+    after: Annotated[
+        list[str] | None, typer.Option("--after", help="job that must succeed first, repeatable")
+    ] = None,
+    max_cost: Annotated[float | None, typer.Option(help="most money that it may cost")] = None,
+    max_carbon_g: Annotated[float | None, typer.Option(help="most grams that it may emit")] = None,
+    carbon_price: Annotated[float | None, typer.Option(help="currency per tonne of CO2e")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="say when and where; submit nothing")
     ] = False,
@@ -97,7 +103,7 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command
     """Submit a job, from options and a command or from a YAML file whose fields the options override."""
     from scheduler.server import cli_jobs  # noqa: PLC0415 - likewise
 
-    file, command = _split(words or [])
+    file, command = cli_jobs.split_words(words or [])
     changes: dict[str, Any] = {
         "name": name,
         "duration": duration,
@@ -112,88 +118,39 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command
         "power_w": power_w,
         "priority": priority,
         "project": project,
-        "env": _env(env or []) or None,
+        "env": cli_jobs.env(env or []) or None,
         "workdir": workdir or (None if file else str(Path.cwd())),
         "max_retries": max_retries,
+        "after": after or None,
+        "max_cost": max_cost,
+        "max_carbon_g": max_carbon_g,
+        "carbon_price": carbon_price,
         "command": command or None,
     }
     given = {key: value for key, value in changes.items() if value is not None}
     jobs = cli_jobs.load_jobs(file) if file else [{}]
-    specs = [_merged(job, given) for job in jobs]
+    specs = [cli_jobs.merged(job, given) for job in jobs]
     for spec in specs:
         if "name" not in spec and spec.get("command"):
             spec["name"] = cli_jobs.default_name(spec["command"])
     _send(specs, file, dry_run=dry_run, output=output)
 
 
-def _split(words: list[str]) -> tuple[Path | None, list[str]]:
-    """The file, which is a first word with such an ending, and the command."""
-    if words and words[0].endswith((".yaml", ".yml", ".json")):
-        return Path(words[0]), words[1:]
-    return None, words
-
-
-def _merged(job: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The file's job with the options on top; one way to say when replaces the other."""
-    if "deadline" in given or "patience" in given:
-        job = {key: value for key, value in job.items() if key not in ("deadline", "patience")}
-    return job | given
-
-
-def _env(pairs: list[str]) -> dict[str, str]:
-    for pair in pairs:
-        if "=" not in pair:
-            raise InvalidInputError(f"env: {pair!r} is not NAME=VALUE", field="env", value=pair)
-    return dict(pair.split("=", 1) for pair in pairs)
-
-
 def _send(specs: list[dict[str, Any]], file: Path | None, *, dry_run: bool, output: Output) -> None:
+    from scheduler.server import cli_jobs  # noqa: PLC0415 - likewise
+
     with _client() as client:
         try:
             if dry_run:
                 for spec in specs:
                     _print_dry_run(client.dry_run(spec), output)
                 return
-            jobs = [client.submit(specs[0])] if len(specs) == 1 else _send_many(client, specs)
+            jobs = cli_jobs.send(client, specs)
         except (InvalidInputError, InfeasibleError) as error:
             if file is not None:
                 error.message = f"{file}: {error.message}"
             raise
-    _print_submitted(jobs, output)
-
-
-def _send_many(client: "GridtideClient", specs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    from rich.console import Console  # noqa: PLC0415 - likewise
-    from rich.progress import Progress  # noqa: PLC0415 - likewise
-
-    jobs: list[dict[str, Any]] = []
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("submitting", total=len(specs))
-        for low in range(0, len(specs), 500):
-            jobs += client.submit_batch(specs[low : low + 500])
-            progress.update(task, completed=len(jobs))
-    return jobs
-
-
-def _print_submitted(jobs: list[dict[str, Any]], output: Output) -> None:
-    rows = []
-    for job in jobs:
-        placement, baseline = job["placement"] or {}, job["baseline"]
-        planned, at_once = placement.get("emissions_g"), baseline["emissions_g"]
-        saving = f"{1 - planned / at_once:.1%}" if planned is not None and at_once else None
-        rows.append(
-            (
-                job["id"],
-                job["state"],
-                placement.get("region"),
-                local(placement.get("start")),
-                local(job["deadline"]),
-                grams(planned),
-                saving,
-            )
-        )
-    columns = ("id", "state", "region", "expected start", "deadline", "expected g", "saving %")
-    print_rows(output, jobs[0] if len(jobs) == 1 else {"jobs": jobs}, columns, rows)
+    cli_jobs.print_submitted(jobs, output)
 
 
 def _print_dry_run(document: dict[str, Any], output: Output) -> None:
@@ -295,6 +252,8 @@ def list_(
 @app.command()
 def show(job: str, output: Format = Output.TABLE) -> None:
     """Show a job and what happened to it."""
+    from scheduler.server import cli_jobs  # noqa: PLC0415 - imports yaml
+
     with _client() as client:
         document = client.get_job(job)
         events = client.events(job)
@@ -304,6 +263,8 @@ def show(job: str, output: Format = Output.TABLE) -> None:
     if output is Output.TABLE:
         for key in ("id", "state", "reason", "deadline", "started_at", "ended_at"):
             typer.echo(f"{key}: {document[key]}")
+        for line in cli_jobs.terms(document):
+            typer.echo(line)
     rows = [(event["at"], event["kind"], event["state"], event["detail"]) for event in events]
     print_rows(output, events, ("at", "event", "state", "detail"), rows)
 

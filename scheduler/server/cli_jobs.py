@@ -3,11 +3,15 @@
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scheduler.core.errors import InvalidInputError
 from scheduler.core.units import parse_duration
+from scheduler.server.cli_output import grams, local, print_rows
 from scheduler.server.yaml_files import read_yaml
+
+if TYPE_CHECKING:
+    from scheduler.client import GridtideClient
 
 Document = dict[str, Any]
 
@@ -72,6 +76,84 @@ def plan_snapshot(path: Path, *, time_limit: str | None, seed: int) -> Document:
     except InvalidInputError as error:
         error.message = f"{path}: {error.message}"
         raise
+
+
+def split_words(words: list[str]) -> tuple[Path | None, list[str]]:
+    """The file, which is a first word with such an ending, and the command."""
+    if words and words[0].endswith((".yaml", ".yml", ".json")):
+        return Path(words[0]), words[1:]
+    return None, words
+
+
+def merged(job: Document, given: Document) -> Document:
+    """The file's job with the options on top; one way to say when replaces the other."""
+    if "deadline" in given or "patience" in given:
+        job = {key: value for key, value in job.items() if key not in ("deadline", "patience")}
+    return job | given
+
+
+def env(pairs: list[str]) -> dict[str, str]:
+    """Variables of NAME=VALUE texts."""
+    for pair in pairs:
+        if "=" not in pair:
+            raise InvalidInputError(f"env: {pair!r} is not NAME=VALUE", field="env", value=pair)
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def send(client: "GridtideClient", specs: list[Document]) -> list[Document]:
+    """The submitted jobs; many are sent in parts."""
+    if len(specs) == 1:
+        return [client.submit(specs[0])]
+    from rich.console import Console  # noqa: PLC0415 - likewise
+    from rich.progress import Progress  # noqa: PLC0415 - likewise
+
+    jobs: list[Document] = []
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("submitting", total=len(specs))
+        for low in range(0, len(specs), 500):
+            jobs += client.submit_batch(specs[low : low + 500])
+            progress.update(task, completed=len(jobs))
+    return jobs
+
+
+def print_submitted(jobs: list[Document], kind: str) -> None:
+    """What was submitted, with when and where it would run now."""
+    rows = []
+    for job in jobs:
+        placement, baseline = job["placement"] or {}, job["baseline"]
+        planned, at_once = placement.get("emissions_g"), baseline["emissions_g"]
+        saving = f"{1 - planned / at_once:.1%}" if planned is not None and at_once else None
+        rows.append(
+            (
+                job["id"],
+                job["state"],
+                placement.get("region"),
+                local(placement.get("start")),
+                local(job["deadline"]),
+                grams(planned),
+                saving,
+            )
+        )
+    columns = ("id", "state", "region", "expected start", "deadline", "expected g", "saving %")
+    print_rows(kind, jobs[0] if len(jobs) == 1 else {"jobs": jobs}, columns, rows)
+
+
+def terms(document: Document) -> list[str]:
+    """Lines on what a job waits for, what it may cost, and where it is to run how wide."""
+    lines = [f"after: {', '.join(document['after'])}"] if document["after"] else []
+    lines += [
+        f"{key}: {document[key]:g}"
+        for key in ("carbon_price", "max_cost", "max_carbon_g")
+        if document[key] is not None
+    ]
+    placement = document["placement"] or {"segments": []}
+    lines += [
+        f"runs: {local(one['start'])} to {local(one['end'])} on {one['gpus']} x {placement['accelerator']}"
+        for one in placement["segments"]
+    ]
+    if placement.get("cost") is not None:
+        lines.append(f"cost: {placement['cost']:.2f}")
+    return lines
 
 
 def default_name(command: list[str]) -> str:

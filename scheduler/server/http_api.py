@@ -193,6 +193,7 @@ def _add_verb_routes(app: FastAPI, service: Service) -> None:
     @app.post("/v1/plan")
     def plan(document: Body) -> views.Document:
         job = _build_job(service, document)
+        queue.check(job)
         admission, found = service.planning.dry_run(job, at=service.clock.now())
         return {
             "schema": "gridtide/dry-run/v1",
@@ -349,19 +350,21 @@ def _in_batch(service: Service, document: object, key: str | None, index: int) -
 
 def _build_job(service: Service, document: object) -> Job:
     spec = schemas.parse_job_spec(document)
-    return schemas.build_job(
+    job = schemas.build_job(
         spec,
         job_id=new_job_id(spec.name),
         now=service.clock.now(),
         hardware=service.hardware,
         region_ids=service.fleet.region_ids,
     )
+    schemas.require_prices(job, service.fleet)
+    return job
 
 
 def _place_now(service: Service, record: JobRecord) -> Placement:
     others = [one for one in service.store.active_jobs() if one.job.job_id != record.job.job_id]
     placement = WindowSearch(service.planning.snapshot(others)).earliest(
-        service.planning.request(record), ignores_deadline=True
+        service.planning.request(record, others), ignores_deadline=True
     )
     if placement is None:
         raise ConflictError(
@@ -396,6 +399,7 @@ def _places(service: Service) -> list[tuple[str, str, list[views.Document]]]:
                 {
                     "cluster": cluster.cluster_id,
                     "pue": cluster.pue,
+                    "price_per_gpu_hour": cluster.price_per_gpu_hour,
                     "capacity": dict(cluster.capacity),
                     "free": dict(service.clusters[cluster.cluster_id].free_devices()),
                 }

@@ -8,10 +8,19 @@ from typing import Annotated, Any, Final, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from scheduler.core.errors import InvalidInputError, InvalidJobError
+from scheduler.core.fleet import Fleet
 from scheduler.core.hardware import HardwareTable
 from scheduler.core.job import Job, JobId
 from scheduler.core.names import suggest
-from scheduler.core.terms import Interruptible, ResourceOption
+from scheduler.core.terms import (
+    MAX_GPUS,
+    DataNeed,
+    Elastic,
+    Interruptible,
+    Limits,
+    ResourceOption,
+    Width,
+)
 from scheduler.core.timegrid import format_instant, parse_instant
 from scheduler.core.units import parse_duration
 
@@ -21,13 +30,6 @@ LATER: Final = {
     "image": "a Kubernetes cluster",
     "args": "a Kubernetes cluster",
     "script": "a Slurm cluster",
-    "elastic": "the elastic planner",
-    "data": "data movement in the planner",
-    "carbon_price": "money in the planner",
-    "max_cost": "money in the planner",
-    "max_carbon_g": "carbon limits in the planner",
-    "min_renewable_share": "renewable shares in the planner",
-    "after": "dependencies in the planner",
 }
 """Fields of the job format that this version refuses, and what they wait for."""
 _ACCELERATORS: Final = re.compile(r"\s*(?P<name>[A-Za-z][\w .-]*?)\s*(?::\s*(?P<gpus>\d{1,7}))?\s*")
@@ -63,6 +65,7 @@ def _instant(value: object) -> datetime:
 DurationS = Annotated[int, BeforeValidator(_duration_s, json_schema_input_type=str)]
 ZeroOrDurationS = Annotated[int, BeforeValidator(_zero_or_duration_s, json_schema_input_type=str)]
 Instant = Annotated[datetime, BeforeValidator(_instant, json_schema_input_type=str)]
+Amount = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
 class _Strict(BaseModel):
@@ -79,6 +82,36 @@ class InterruptibleSpec(_Strict):
         600, description="run time that a resume costs, such as 10m"
     )
     max_interruptions: int = Field(default=3, ge=0, le=1000, strict=True)
+    movable: bool = Field(default=False, strict=True, description="as the job's own movable")
+
+
+class WidthSpec(_Strict):
+    """One line of a scaling profile."""
+
+    gpus: int = Field(ge=1, le=MAX_GPUS, strict=True)
+    throughput: Amount = Field(gt=0, lt=1e15, description="useful work per hour, in any unit")
+    power_w: Amount = Field(gt=0, lt=1e9, description="watts of all devices at this width")
+
+
+class ElasticSpec(_Strict):
+    """How wide the job may run."""
+
+    min: int = Field(ge=0, le=MAX_GPUS, strict=True, description="0: it may idle")
+    max: int = Field(ge=1, le=MAX_GPUS, strict=True)
+    profile: list[WidthSpec] = Field(min_length=1, max_length=1000)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}; it must be at most that")
+        return self
+
+
+class DataSpec(_Strict):
+    """The data that the job reads, and where they are."""
+
+    gb: Amount = Field(gt=0, lt=1e9)
+    region: str = Field(min_length=1, max_length=63)
 
 
 class OptionSpec(_Strict):
@@ -120,6 +153,20 @@ class JobSpec(_Strict):
     resources: ResourcesSpec = Field(default_factory=lambda: ResourcesSpec(accelerators="CPU:1"))
     power_w: float | None = Field(default=None, gt=0, lt=1e9, allow_inf_nan=False)
     interruptible: InterruptibleSpec | bool = False
+    movable: bool = Field(
+        default=False, strict=True, description="a paused run may go on in any cluster"
+    )
+    elastic: ElasticSpec | None = None
+    data: DataSpec | None = None
+    carbon_price: Amount | None = Field(
+        default=None, ge=0, le=1e6, description="currency per tonne of CO2e"
+    )
+    max_cost: Amount | None = Field(default=None, ge=0, le=1e12)
+    max_carbon_g: Amount | None = Field(default=None, ge=0, le=1e15)
+    min_renewable_share: Amount | None = Field(default=None, ge=0, le=1)
+    after: list[str] = Field(
+        default_factory=list, max_length=1000, description="ids of jobs that must succeed first"
+    )
     regions: list[str] = Field(default_factory=list, max_length=1000)
     forbid_regions: list[str] = Field(default_factory=list, max_length=1000)
     priority: int = Field(default=0, ge=-1000, le=1000, strict=True)
@@ -241,16 +288,7 @@ def build_job(
         InvalidJobError: unknown region or accelerator (with the nearest), a deadline in the past or
             before now + duration, or anything else that the Job itself refuses.
     """
-    known = list(region_ids)
-    for field in ("regions", "forbid_regions"):
-        for region in getattr(spec, field):
-            if region not in known:
-                raise InvalidJobError(
-                    f"{field}: {region!r} is not a configured region; {suggest(region, known)}",
-                    field=field,
-                    value=region,
-                    valid=", ".join(known),
-                )
+    _require_regions(spec, list(region_ids))
     options = _options(spec, hardware)
     deadline_at = spec.deadline
     if deadline_at is None:
@@ -274,6 +312,15 @@ def build_job(
         options=options,
         duration_p95_s=spec.duration_p95,
         interruptible=_interruptible(spec),
+        elastic=_elastic(spec),
+        data=DataNeed(gb=spec.data.gb, region_id=spec.data.region) if spec.data else None,
+        limits=Limits(
+            carbon_price=spec.carbon_price,
+            max_cost=spec.max_cost,
+            max_carbon_g=spec.max_carbon_g,
+            min_renewable_share=spec.min_renewable_share,
+        ),
+        after=_after(spec, job_id),
         regions=tuple(spec.regions),
         forbid_regions=tuple(spec.forbid_regions),
         priority=spec.priority,
@@ -284,17 +331,99 @@ def build_job(
     )
 
 
+def require_prices(job: Job, fleet: Fleet) -> None:
+    """Refuses a job with a term in money where no cluster that it may use states a price.
+
+    Raises:
+        InvalidJobError: a limit that cannot be checked must not be ignored.
+    """
+    terms = {"max_cost": job.limits.max_cost, "carbon_price": job.limits.carbon_price}
+    asked = [field for field, value in terms.items() if value is not None]
+    usable = [cluster for cluster in fleet if job.allows_region(cluster.region_id)]
+    if asked and all(cluster.price_per_gpu_hour is None for cluster in usable):
+        raise InvalidJobError(
+            f"{asked[0]}: {terms[asked[0]]:g} cannot be weighed: none of the clusters that the job may use "
+            "states price_per_gpu_hour; add it to a cluster, or leave the field out",
+            field=asked[0],
+            value=terms[asked[0]],
+            valid="absent, or a cluster with price_per_gpu_hour",
+        )
+
+
+def _require_regions(spec: JobSpec, known: list[str]) -> None:
+    named = {
+        "regions": spec.regions,
+        "forbid_regions": spec.forbid_regions,
+        "data.region": [spec.data.region] if spec.data else [],
+    }
+    for field, regions in named.items():
+        for region in regions:
+            if region not in known:
+                raise InvalidJobError(
+                    f"{field}: {region!r} is not a configured region; {suggest(region, known)}",
+                    field=field,
+                    value=region,
+                    valid=", ".join(known),
+                )
+
+
+def _after(spec: JobSpec, job_id: str) -> tuple[JobId, ...]:
+    for index, other in enumerate(spec.after):
+        if other == job_id or other in spec.after[:index]:
+            why = "is the job itself" if other == job_id else "is named twice"
+            raise InvalidJobError(
+                f"after: {other!r} {why}; name each other job once",
+                field="after",
+                value=other,
+                valid="ids of other jobs, each once",
+            )
+    return tuple(JobId(other) for other in spec.after)
+
+
+def _elastic(spec: JobSpec) -> Elastic | None:
+    """The lines of the profile between min and max, one of them for the width of the resources."""
+    asked, resources = spec.elastic, spec.resources
+    if asked is None:
+        return None
+    if resources.accelerators is None:
+        raise InvalidJobError(
+            "elastic: cannot be combined with resources.any_of; give resources.accelerators",
+            field="elastic",
+            valid="given with resources.accelerators",
+        )
+    _, gpus = parse_accelerators(resources.accelerators)
+    used = [one for one in asked.profile if asked.min <= one.gpus <= asked.max]
+    if not asked.min <= gpus <= asked.max:
+        raise InvalidJobError(
+            f"elastic: resources.accelerators asks for {gpus}, which is not within "
+            f"min {asked.min} and max {asked.max}",
+            field="elastic",
+            value=gpus,
+            valid=f"resources.accelerators from {asked.min} to {asked.max}",
+        )
+    elastic = Elastic(
+        widths=tuple(
+            Width(gpus=one.gpus, throughput=one.throughput, power_w=one.power_w)
+            for one in sorted(used, key=lambda one: one.gpus)
+        ),
+        may_idle=asked.min == 0,
+    )
+    elastic.throughput(gpus)
+    return elastic
+
+
 def _interruptible(spec: JobSpec) -> Interruptible | None:
     match spec.interruptible:
         case False:
             return None
         case True:
-            return Interruptible()
+            return Interruptible(is_movable=spec.movable)
         case InterruptibleSpec() as how:
             return Interruptible(
                 min_chunk_s=how.min_chunk,
                 checkpoint_cost_s=how.checkpoint_cost,
                 max_interruptions=how.max_interruptions,
+                is_movable=spec.movable or how.movable,
             )
 
 
@@ -307,7 +436,7 @@ def _options(spec: JobSpec, hardware: HardwareTable) -> tuple[ResourceOption, ..
     for option in listed:
         name, gpus = parse_accelerators(option.accelerators)
         accelerator = hardware.get(name).name
-        power_w = option.power_w if option.power_w is not None else spec.power_w
+        power_w = _stated_power_w(spec, option, gpus)
         options.append(
             ResourceOption(
                 accelerator=accelerator,
@@ -319,6 +448,14 @@ def _options(spec: JobSpec, hardware: HardwareTable) -> tuple[ResourceOption, ..
             )
         )
     return tuple(options)
+
+
+def _stated_power_w(spec: JobSpec, option: OptionSpec, gpus: int) -> float | None:
+    """Watts that the user states: the profile's line says it best."""
+    for line in spec.elastic.profile if spec.elastic else ():
+        if line.gpus == gpus:
+            return line.power_w
+    return option.power_w if option.power_w is not None else spec.power_w
 
 
 def parse_accelerators(text: str) -> tuple[str, int]:

@@ -2,17 +2,43 @@
 
 import ipaddress
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from scheduler.core.data_moves import DataMoves
 from scheduler.core.errors import InvalidConfigError
 from scheduler.core.forecast import Scope, SignalKind
-from scheduler.server.schemas import DurationS, Instant, describe_errors
+from scheduler.server.schemas import DurationS, Instant, ZeroOrDurationS, describe_errors
 from scheduler.server.yaml_files import read_yaml
 
 CONFIG_NAME: Final = "gridtide.yaml"
+_MOVES: Final = DataMoves()
+
+
+def _pue(value: object) -> object:
+    """One number, or 24; said here, because an error of the union would name no single form."""
+    values: list[object] = value if isinstance(value, list) else [value]
+    if isinstance(value, list) and len(value) != 24:
+        raise ValueError(
+            f"{len(value)} values; give one number, or 24 for the hours of the UTC day"
+        )
+    for one in values:
+        if isinstance(one, bool) or not isinstance(one, int | float) or not 1 <= one <= 5:
+            raise ValueError(f"{one!r} is not a PUE; it must be a number from 1 to 5")
+    return value
+
+
+Pue = Annotated[float | list[float], BeforeValidator(_pue)]
 
 
 class _Strict(BaseModel):
@@ -112,9 +138,14 @@ class ClusterSettings(_Strict):
     kind: Literal["local"] = "local"
     region: str = Field(min_length=1, max_length=63)
     zone: str = Field(min_length=1, max_length=63)
-    pue: float = Field(default=1.2, ge=1, le=5, allow_inf_nan=False)
+    pue: Pue = Field(default=1.2, description="one number, or 24 for the hours of the UTC day")
+    price_per_gpu_hour: float | None = Field(default=None, ge=0, le=1e9, allow_inf_nan=False)
+    queue_wait: ZeroOrDurationS = Field(
+        0, description="time that jobs wait in the cluster's own queue"
+    )
     capacity: dict[str, int] = Field(min_length=1)
     root: Path | None = None
+    checkpoints: Path | None = None
     pause: Literal["checkpoint", "freeze"] = "checkpoint"
     pass_env: list[str] | None = None
 
@@ -125,6 +156,14 @@ class ClusterSettings(_Strict):
             if count < 0:
                 raise ValueError(f"{name}: {count} is negative; it must be 0 or more")
         return capacity
+
+
+class DataMovesSettings(_Strict):
+    """What moving a gigabyte to another region takes."""
+
+    kwh_per_gb: float = Field(default=_MOVES.kwh_per_gb, ge=0, le=1000, allow_inf_nan=False)
+    gb_per_s: float = Field(default=_MOVES.gb_per_s, gt=0, le=1e6, allow_inf_nan=False)
+    price_per_gb: float = Field(default=_MOVES.price_per_gb, ge=0, le=1e6, allow_inf_nan=False)
 
 
 class ClockSettings(_Strict):
@@ -147,6 +186,7 @@ class Settings(BaseSettings):
     planning: PlanningSettings = Field(default_factory=PlanningSettings)
     intensity: IntensitySettings = Field(default_factory=IntensitySettings)
     clusters: list[ClusterSettings] = Field(min_length=1)
+    data_moves: DataMovesSettings = Field(default_factory=DataMovesSettings)
     clock: ClockSettings | None = None
 
     @classmethod
@@ -197,6 +237,9 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     for cluster in settings.clusters:
         root = cluster.root or settings.store.path.parent / cluster.id
         cluster.root = folder / root
+        # One folder for all clusters of this machine, so that a movable job may go on in any of them.
+        shared = settings.store.path.parent / "checkpoints"
+        cluster.checkpoints = folder / (cluster.checkpoints or shared)
     chains = [settings.intensity.sources, *settings.intensity.zones.values()]
     for source in (one for chain in chains for one in chain):
         if source.path is not None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from scheduler.core.forecast import ForecastMatrix, Provenance
-from scheduler.core.job import Baseline, JobRecord, Placement, Run
+from scheduler.core.job import Baseline, Job, JobRecord, Placement, Run
 from scheduler.core.planner.explain import Explanation
 from scheduler.core.timegrid import Window, format_instant
 from scheduler.core.units import format_duration
@@ -38,6 +38,7 @@ def job_view(record: JobRecord) -> Document:
         "regions": list(job.regions),
         "forbid_regions": list(job.forbid_regions),
         "interruptible": job.interruptible is not None,
+        **_terms(job),
         "options": [
             {
                 "accelerators": f"{option.accelerator}:{option.gpus}",
@@ -59,6 +60,20 @@ def job_view(record: JobRecord) -> Document:
     }
 
 
+def _terms(job: Job) -> Document:
+    """What the user asked for beside hardware, times and places; null or empty where nothing."""
+    limits = job.limits
+    return {
+        "movable": job.interruptible is not None and job.interruptible.is_movable,
+        "widths": [width.gpus for width in job.elastic.widths] if job.elastic else [],
+        "data": {"gb": job.data.gb, "region": job.data.region_id} if job.data else None,
+        "carbon_price": limits.carbon_price,
+        "max_cost": limits.max_cost,
+        "max_carbon_g": limits.max_carbon_g,
+        "after": list(job.after),
+    }
+
+
 def placement_view(placement: Placement | None) -> Document | None:
     """Where and when, and what it is expected to emit."""
     if placement is None:
@@ -69,11 +84,12 @@ def placement_view(placement: Placement | None) -> Document | None:
         "zone": placement.zone_id,
         "accelerator": placement.accelerator,
         "gpus": placement.gpus,
-        "segments": [window_view(window) for window in placement.segments],
+        "segments": [{**window_view(window), "gpus": gpus} for window, gpus in placement.stretches],
         "start": format_instant(placement.window.start_at),
         "end": format_instant(placement.window.end_at),
         "energy_kwh": placement.energy_kwh,
         "emissions_g": placement.planned_g,
+        "cost": placement.cost,
         "intensity": provenance_view(placement.provenance),
     }
 
@@ -205,6 +221,9 @@ def _run_view(run: Run) -> Document:
         "segment": run.segment,
         "cluster": run.cluster_id,
         "cluster_ref": run.ref,
+        "gpus": run.gpus,
+        "power_w": run.power_w,
+        "since": _instant(run.since),
         "spans": [window_view(span) for span in run.spans],
         "exit_code": run.exit_code,
         "ended": run.is_ended,

@@ -17,6 +17,7 @@ from adapters.grid.typical_week import TypicalWeek
 from adapters.hardware_tables import load_hardware
 from adapters.http_client import HttpClient
 from adapters.store.sqlite import SqliteStore
+from scheduler.core.data_moves import DataMoves
 from scheduler.core.errors import GridtideError, InvalidConfigError
 from scheduler.core.fleet import Cluster, Fleet
 from scheduler.core.hardware import HardwareTable
@@ -27,11 +28,13 @@ from scheduler.server.logs import configure_logs
 from scheduler.server.settings import ClusterSettings, Settings, SourceSettings, load_settings
 from scheduler.service.accountant import Accountant
 from scheduler.service.cycle import Cycle, Stages
+from scheduler.service.dependencies import Dependencies
 from scheduler.service.dispatcher import Dispatcher
 from scheduler.service.forecaster import Forecaster, Source
 from scheduler.service.job_queue import JobQueue
 from scheduler.service.lifecycle import Lifecycle
 from scheduler.service.planning import Planning, PlanningPolicy
+from scheduler.service.run_times import RunTimes
 from scheduler.service.watcher import Watcher
 
 GB_URL: Final = "https://api.carbonintensity.org.uk"
@@ -93,21 +96,37 @@ def build_service(settings: Settings) -> Service:
     forecaster = build_forecaster(settings, fleet, clock)
     clusters = {one.id: _build_cluster(one, fleet, clock) for one in settings.clusters}
     store = SqliteStore(settings.store.path)
-    lifecycle = Lifecycle(store=store, clock=clock, fleet=fleet, read_intensity=forecaster.read)
+    run_times = RunTimes(store)
+    lifecycle = Lifecycle(
+        store=store,
+        clock=clock,
+        fleet=fleet,
+        read_intensity=forecaster.read,
+        run_times=run_times,
+    )
+    dependencies = Dependencies(store=store, lifecycle=lifecycle)
     planning = Planning(
         fleet=fleet,
         forecaster=forecaster,
         lifecycle=lifecycle,
         clock=clock,
-        policy=PlanningPolicy(slot_s=settings.planning.slot, horizon_s=settings.planning.horizon),
+        policy=PlanningPolicy(
+            slot_s=settings.planning.slot,
+            horizon_s=settings.planning.horizon,
+            moves=DataMoves(**settings.data_moves.model_dump()),
+        ),
+        run_times=run_times,
     )
-    dispatcher = Dispatcher(clusters=clusters, lifecycle=lifecycle, clock=clock)
+    dispatcher = Dispatcher(
+        clusters=clusters, dependencies=dependencies, lifecycle=lifecycle, clock=clock
+    )
     cycle = Cycle(
         store=store,
         stages=Stages(
             watcher=Watcher(
                 clusters=clusters, dispatcher=dispatcher, lifecycle=lifecycle, clock=clock
             ),
+            dependencies=dependencies,
             planning=planning,
             dispatcher=dispatcher,
             accountant=Accountant(
@@ -122,7 +141,12 @@ def build_service(settings: Settings) -> Service:
     for adapter in clusters.values():
         adapter.tell_ends(cycle.wake)
     queue = JobQueue(
-        store=store, planning=planning, lifecycle=lifecycle, clock=clock, wake=cycle.wake
+        store=store,
+        planning=planning,
+        dependencies=dependencies,
+        lifecycle=lifecycle,
+        clock=clock,
+        wake=cycle.wake,
     )
     return Service(
         settings=settings,
@@ -149,20 +173,23 @@ def build_clock(settings: Settings) -> Clock:
 
 def build_fleet(settings: Settings, hardware: HardwareTable) -> Fleet:
     """The fleet of the settings, with canonical accelerator names."""
-    return Fleet(
-        tuple(
-            Cluster(
-                cluster_id=one.id,
-                region_id=one.region,
-                zone_id=one.zone,
-                pue=one.pue,
-                capacity=tuple(
-                    (hardware.get(name, field=f"clusters.{one.id}.capacity").name, count)
-                    for name, count in one.capacity.items()
-                ),
-            )
-            for one in settings.clusters
-        )
+    return Fleet(tuple(_cluster(one, hardware) for one in settings.clusters))
+
+
+def _cluster(one: ClusterSettings, hardware: HardwareTable) -> Cluster:
+    by_hour = tuple(one.pue) if isinstance(one.pue, list) else ()
+    return Cluster(
+        cluster_id=one.id,
+        region_id=one.region,
+        zone_id=one.zone,
+        pue=sum(by_hour) / len(by_hour) if isinstance(one.pue, list) else one.pue,
+        pue_by_hour=by_hour,
+        price_per_gpu_hour=one.price_per_gpu_hour,
+        queue_wait_s=one.queue_wait,
+        capacity=tuple(
+            (hardware.get(name, field=f"clusters.{one.id}.capacity").name, count)
+            for name, count in one.capacity.items()
+        ),
     )
 
 
@@ -314,4 +341,5 @@ def _build_cluster(one: ClusterSettings, fleet: Fleet, clock: Clock) -> ClusterA
         clock=clock,
         pause_mode=one.pause,
         pass_env=PASS_ENV if one.pass_env is None else tuple(one.pass_env),
+        checkpoints=one.checkpoints,
     )

@@ -15,6 +15,7 @@ from scheduler.core.job import ACTIVE_STATES, ENDED_STATES
 from scheduler.core.ledger import LedgerEntry
 from scheduler.ports import Clock, JobStore
 from scheduler.service.accountant import Accountant
+from scheduler.service.dependencies import Dependencies
 from scheduler.service.dispatcher import Dispatcher
 from scheduler.service.forecaster import Forecaster
 from scheduler.service.planning import Planning
@@ -41,6 +42,7 @@ class Stages:
     """The stages of a tick, in order."""
 
     watcher: Watcher
+    dependencies: Dependencies
     planning: Planning
     dispatcher: Dispatcher
     accountant: Accountant
@@ -73,7 +75,7 @@ class Cycle:
         self.report: Final = TickReport()
 
     def tick(self) -> TickReport:
-        """One pass: watch, plan, dispatch, settle accounts."""
+        """One pass: watch, give up what waits in vain, plan, dispatch, settle accounts."""
         with self._running:
             began_s = time.monotonic()
             self._is_woken = False
@@ -84,19 +86,23 @@ class Cycle:
             records = found
             # 2. What became of the runs?
             records = self._guard("watch", lambda: self._stages.watcher.run(records), records)
+            # 3. Which wait in vain for another?
+            records = self._guard(
+                "dependencies", lambda: self._stages.dependencies.run(records), records
+            )
             ended = [record for record in records if record.state in ENDED_STATES]
             self._freed += len(ended)
             records = [record for record in records if record.state in ACTIVE_STATES]
-            # 3. Where and when should the waiting ones run?
+            # 4. Where and when should the waiting ones run?
             records = self._guard(
                 "plan", lambda: self._stages.planning.run(records, freed=self._freed), records
             )
-            # 4. Which are due?
+            # 5. Which are due?
             records = self._guard("dispatch", lambda: self._stages.dispatcher.run(records), records)
             self._stages.planning.observe(
                 record for record in records if record.state in ACTIVE_STATES
             )
-            # 5. Which accounts can be settled?
+            # 6. Which accounts can be settled?
             self._guard("account", self._stages.accountant.run, list[LedgerEntry]())
             self.report.ticks += 1
             self.report.active = len(records)

@@ -17,10 +17,18 @@ from scheduler.core.errors import (
     DispatchRejectedError,
     DispatchUncertainError,
 )
-from scheduler.core.job import JobRecord, JobState, Placement, Run, Wanted
-from scheduler.core.timegrid import Window, format_instant
+from scheduler.core.job import Job, JobRecord, JobState, Placement, Run, Wanted
+from scheduler.core.timegrid import format_instant
 from scheduler.ports import Clock, ClusterAdapter, Dispatch
+from scheduler.service.dependencies import Dependencies
 from scheduler.service.lifecycle import Lifecycle, unless_conflicting
+from scheduler.service.progress import (
+    current_stretch,
+    end_after_pause,
+    end_without_pause,
+    is_over,
+    without_pauses,
+)
 
 _log = structlog.get_logger(__name__)
 _S = JobState
@@ -32,9 +40,15 @@ class Dispatcher:
     """Starts, resumes and pauses runs."""
 
     def __init__(
-        self, *, clusters: Mapping[str, ClusterAdapter], lifecycle: Lifecycle, clock: Clock
+        self,
+        *,
+        clusters: Mapping[str, ClusterAdapter],
+        dependencies: Dependencies,
+        lifecycle: Lifecycle,
+        clock: Clock,
     ) -> None:
         self._clusters = clusters
+        self._dependencies = dependencies
         self._lifecycle = lifecycle
         self._clock = clock
 
@@ -50,7 +64,7 @@ class Dispatcher:
         for record in records:
             if record.state is _S.RUNNING and self._should_pause(record, now):
                 changed[record.job.job_id] = unless_conflicting(
-                    lambda one: self.pause(one, kind="pause_requested"), record
+                    lambda one: self._pause_in_time(one, now), record
                 )
         return [changed.get(record.job.job_id, record) for record in records]
 
@@ -76,15 +90,18 @@ class Dispatcher:
             return False
         if record.state not in (_S.PLANNED, _S.SUSPENDED):
             return False
-        return record.placement.window.start_at <= now and self._has_room(record, record.placement)
+        if record.placement.window.start_at > now or not self._dependencies.are_met(record.job):
+            return False
+        return self._has_room(record.placement, now)
 
-    def _has_room(self, record: JobRecord, placement: Placement) -> bool:
+    def _has_room(self, placement: Placement, now: datetime) -> bool:
         try:
             free = self._clusters[placement.cluster_id].free_devices()
         except ClusterUnavailableError as error:
             _log.warning("cluster_unavailable", cluster=placement.cluster_id, error=error.message)
             return False
-        return free.get(placement.accelerator, 0) >= record.job.options[placement.option].gpus
+        _, gpus = current_stretch(placement, now)
+        return free.get(placement.accelerator, 0) >= gpus
 
     def _start(self, record: JobRecord, now: datetime) -> JobRecord:
         if record.run is not None and not record.run.is_ended and record.state is _S.SUSPENDED:
@@ -99,13 +116,15 @@ class Dispatcher:
         assert placement is not None
         previous = record.run
         is_resumed = record.state is _S.SUSPENDED and previous is not None
+        _, gpus = current_stretch(placement, now)
         run = Run(
             attempt=previous.attempt if is_resumed and previous else record.attempt + 1,
             segment=previous.segment + 1 if is_resumed and previous else 0,
             cluster_id=placement.cluster_id,
             option=placement.option,
-            power_w=placement.power_w,
+            power_w=_power_w(record.job, placement, gpus),
             pue=placement.pue,
+            gpus=gpus,
             planned_g=placement.planned_g,
         )
         intent = replace(record, runs=(*record.runs, run))
@@ -153,23 +172,31 @@ class Dispatcher:
             self._clusters[run.cluster_id].resume(run_name(record))
         except (ClusterFullError, ClusterUnavailableError) as error:
             return self._lifecycle.note(replace(record, reason=error.message))
-        going = record.with_run(replace(run, pause_requested_at=None))
+        going = record.with_run(replace(run, pause_requested_at=None, since=self._clock.now()))
         return self._lifecycle.change(going, _S.RUNNING, kind="resumed")
 
-    def _should_pause(self, record: JobRecord, now: datetime) -> bool:
-        """Whether its present segment is over while another is still to come."""
-        placement, run = record.placement, record.run
-        if placement is None or run is None or run.pause_requested_at is not None:
-            return False
-        window = current_segment(placement, now)
-        return window.start_at > now and any(seg.end_at <= now for seg in placement.segments)
+    @staticmethod
+    def _should_pause(record: JobRecord, now: datetime) -> bool:
+        run = record.run
+        return run is not None and run.pause_requested_at is None and is_over(record, now)
+
+    def _pause_in_time(self, record: JobRecord, now: datetime) -> JobRecord:
+        """Asks the run to leave at the end of its segment, unless that would cost the deadline.
+
+        It may have begun late, or run slower than stated.
+        """
+        paused_end_at, deadline_at = end_after_pause(record, now), record.job.deadline_at
+        if paused_end_at <= deadline_at or end_without_pause(record, now) >= paused_end_at:
+            return self.pause(record, kind="pause_requested")
+        stays = replace(record, placement=without_pauses(record, now))
+        detail = f"a pause now would end it at {format_instant(paused_end_at)}, after its deadline"
+        return self._lifecycle.note(stays, kind="pause_left_out", detail=detail)
 
 
-def current_segment(placement: Placement, now: datetime) -> Window:
-    """The segment that holds `now`, else the next one, else the last."""
-    return next(
-        (window for window in placement.segments if window.end_at > now), placement.segments[-1]
-    )
+def _power_w(job: Job, placement: Placement, gpus: int) -> float:
+    """Draw at this width."""
+    widths = job.elastic.widths if job.elastic else ()
+    return next((width.power_w for width in widths if width.gpus == gpus), placement.power_w)
 
 
 def run_name(record: JobRecord) -> str:
@@ -184,11 +211,13 @@ def build_dispatch(record: JobRecord, now: datetime) -> Dispatch:
     run, placement, job = record.run, record.placement, record.job
     assert run is not None
     option = job.options[run.option]
-    end_at = current_segment(placement, now).end_at if placement else job.deadline_at
+    end_at = current_stretch(placement, now)[0].end_at if placement else job.deadline_at
+    gpus = record.gpus_of(run)
     promised = {
         "GRIDTIDE_JOB_ID": job.job_id,
         "GRIDTIDE_ATTEMPT": str(run.attempt),
         "GRIDTIDE_SEGMENT": str(run.segment),
+        "GRIDTIDE_GPUS": str(gpus),
         "GRIDTIDE_DEADLINE": format_instant(job.deadline_at),
         "GRIDTIDE_WINDOW_END": format_instant(end_at),
     }
@@ -199,7 +228,7 @@ def build_dispatch(record: JobRecord, now: datetime) -> Dispatch:
         env=tuple((dict(job.env) | promised).items()),
         workdir=job.workdir,
         accelerator=option.accelerator,
-        gpus=option.gpus,
+        gpus=gpus,
         num_nodes=option.num_nodes,
         checkpoint_key=job.job_id,
     )

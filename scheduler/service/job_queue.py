@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import ParamSpec, TypeVar
 
-from scheduler.core.errors import ConflictError, GridtideError, InfeasibleError
+from scheduler.core.errors import ConflictError, GridtideError, InfeasibleError, InvalidJobError
 from scheduler.core.job import (
     ENDED_STATES,
     Job,
@@ -15,6 +15,7 @@ from scheduler.core.job import (
     Wanted,
 )
 from scheduler.ports import Clock, Event, JobStore, NewJob
+from scheduler.service.dependencies import Dependencies
 from scheduler.service.lifecycle import Lifecycle, Wake
 from scheduler.service.planning import Planning
 
@@ -40,12 +41,14 @@ class JobQueue:
         *,
         store: JobStore,
         planning: Planning,
+        dependencies: Dependencies,
         lifecycle: Lifecycle,
         clock: Clock,
         wake: Wake,
     ) -> None:
         self._store = store
         self._planning = planning
+        self._dependencies = dependencies
         self._lifecycle = lifecycle
         self._clock = clock
         self._wake = wake
@@ -86,6 +89,24 @@ class JobQueue:
         self._wake()
         following = iter(answers)
         return [next(following) if isinstance(one, NewJob) else one for one in admitted]
+
+    def check(self, job: Job) -> None:
+        """Refuses what this service cannot keep, though a snapshot file may, and what could never start.
+
+        Raises:
+            InvalidJobError: naming the field.
+            InfeasibleError: a job that it waits for has ended without success.
+        """
+        self._dependencies.require(job)
+        share = job.limits.min_renewable_share
+        if share is not None:
+            raise InvalidJobError(
+                f"min_renewable_share: {share:g} cannot be checked: the sources of intensity state no "
+                "renewable shares; leave it out, or plan a snapshot file that states them",
+                field="min_renewable_share",
+                value=share,
+                valid="absent",
+            )
 
     def cancel(self, job_id: str) -> JobRecord:
         """Ends a job. Repeating it is harmless; a job that has ended otherwise is a conflict."""
@@ -138,6 +159,7 @@ class JobQueue:
                 job_id=job_id,
                 state=record.state,
             )
+        self._dependencies.require_met(record.job)
         placed = replace(record, placement=plan_now(record), is_pinned=True)
         if record.state is _S.QUEUED:
             return self._change(placed, _S.PLANNED, kind="run_now", reason="by the user")
@@ -180,6 +202,7 @@ class JobQueue:
     def _new_job(self, submission: Submission, now: datetime) -> NewJob:
         job = submission.job
         try:
+            self.check(job)
             admission = self._planning.admit(job, at=now)
         except InfeasibleError as error:
             self._store.add_event(

@@ -10,6 +10,7 @@ from scheduler.core.fleet import Fleet
 from scheduler.core.job import ENDED_STATES, JobRecord, JobState, next_record
 from scheduler.core.ledger import LedgerEntry, ReadIntensity, build_entry
 from scheduler.ports import Clock, Event, JobStore
+from scheduler.service.run_times import RunTimes
 
 _log = structlog.get_logger(__name__)
 
@@ -18,9 +19,16 @@ class Lifecycle:
     """Writes job changes; the ledger entry of an ended job goes into the same transaction."""
 
     def __init__(
-        self, *, store: JobStore, clock: Clock, fleet: Fleet, read_intensity: ReadIntensity
+        self,
+        *,
+        store: JobStore,
+        clock: Clock,
+        fleet: Fleet,
+        read_intensity: ReadIntensity,
+        run_times: RunTimes,
     ) -> None:
         self._store = store
+        self._run_times = run_times
         self._clock = clock
         self._read = read_intensity
         self._places = {
@@ -41,6 +49,8 @@ class Lifecycle:
         event = Event(at=at, kind=kind, job_id=record.job.job_id, state=to, detail=reason or "")
         entry = self.account(changed) if to in ENDED_STATES else None
         self._store.update_job(changed, event, entry=entry)
+        if to is JobState.SUCCEEDED:
+            self._run_times.forget(changed.job)
         _log.info("job_" + kind, job_id=record.job.job_id, state=str(to), reason=reason)
         return changed
 

@@ -8,10 +8,10 @@ from typing import Final
 
 from scheduler.core.baseline import freeze_baseline
 from scheduler.core.capacity import Reservation, build_capacity
+from scheduler.core.data_moves import DataMoves
 from scheduler.core.errors import InfeasibleError
 from scheduler.core.fleet import Fleet
 from scheduler.core.job import (
-    ON_CLUSTER_STATES,
     WAITING_STATES,
     Baseline,
     Job,
@@ -24,30 +24,36 @@ from scheduler.core.planner.explain import Explanation, explain
 from scheduler.core.planner.plan import build_plan
 from scheduler.core.planner.search import WindowSearch
 from scheduler.core.planner.snapshot import (
+    ANY_MOVES,
     Plan,
     PlanRequest,
     PlanSnapshot,
     Unplaced,
     UnplacedReason,
-    choices_of,
-    request_of,
 )
-from scheduler.core.timegrid import SlotGrid, Window, format_instant
+from scheduler.core.timegrid import SlotGrid, format_instant
 from scheduler.ports import Clock
+from scheduler.service.dependencies import Following
 from scheduler.service.forecaster import Forecaster
 from scheduler.service.lifecycle import Lifecycle, unless_conflicting
+from scheduler.service.progress import held_stretches
+from scheduler.service.requests import Requests
+from scheduler.service.run_times import RunTimes
 
 _S = JobState
+_NOT_LATE: Final = frozenset({UnplacedReason.OVER_LIMIT, UnplacedReason.AFTER_UNPLACED})
+"""Reasons that time does not mend: such a job is not placed late, but waits."""
 _FULL_REPLAN_UP_TO: Final = 2000
 """Waiting jobs up to which every change re-plans all of them; beyond it only new ones are placed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanningPolicy:
-    """Slot length and horizon of plans, in seconds."""
+    """Slot length and horizon of plans, in seconds, and what moving data takes."""
 
     slot_s: int
     horizon_s: int
+    moves: DataMoves = ANY_MOVES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,17 +75,21 @@ class Planning:
         lifecycle: Lifecycle,
         clock: Clock,
         policy: PlanningPolicy,
+        run_times: RunTimes,
     ) -> None:
         self._fleet = fleet
         self._forecaster = forecaster
         self._lifecycle = lifecycle
         self._clock = clock
         self._policy = policy
+        self._requests = Requests(fleet=fleet, moves=policy.moves, run_times=run_times)
         self._lock = threading.Lock()
         self._view: tuple[JobRecord, ...] = ()
         self._admitted: dict[str, JobRecord] = {}
         self._search: tuple[datetime, WindowSearch] | None = None
         self._planned_on: tuple[int, int] | None = None
+        # What a paused job had run when its rest was last planned; lost in a restart, it is planned once more.
+        self._rest_planned: dict[str, tuple[int, int]] = {}
 
     # ---------------------------------------------------------------- the stage
 
@@ -94,11 +104,10 @@ class Planning:
         current = [
             unless_conflicting(lambda one: self._give_up(one, now), record) for record in records
         ]
-        waiting = [record for record in current if _is_movable(record, now)]
+        following = self._following(current, now)
+        waiting = [record for record in current if _is_movable(record, now, following)]
         stamp = (self._forecaster.version, freed)
-        fresh = [
-            record for record in waiting if record.state is _S.QUEUED or not _holds(record, now)
-        ]
+        fresh = [record for record in waiting if self._is_fresh(record, now, following)]
         if waiting and (fresh or stamp != self._planned_on):
             is_full = (
                 len(waiting) <= _FULL_REPLAN_UP_TO or stamp[0] != (self._planned_on or stamp)[0]
@@ -106,8 +115,18 @@ class Planning:
             planned = self._replan(current, waiting if is_full else fresh, now)
             current = [planned.get(record.job.job_id, record) for record in current]
         self._planned_on = stamp
+        self._rest_planned = {
+            record.job.job_id: _ran(record) for record in current if record.state is _S.SUSPENDED
+        }
         self.observe(current)
         return current
+
+    def _is_fresh(self, record: JobRecord, now: datetime, following: Following) -> bool:
+        """Whether it has to be planned now: new, without a place that can be used, or just paused."""
+        if record.state is _S.QUEUED or not _holds(record, now) or following.is_early(record):
+            return True
+        is_paused = record.state is _S.SUSPENDED
+        return is_paused and self._rest_planned.get(record.job.job_id) != _ran(record)
 
     def observe(self, records: Iterable[JobRecord]) -> None:
         """Takes note of the active jobs, so that admissions count what they hold."""
@@ -123,10 +142,13 @@ class Planning:
         self, records: Sequence[JobRecord], movable: Sequence[JobRecord], now: datetime
     ) -> dict[str, JobRecord]:
         plan = self._plan(records, movable, now)
+        following = self._following(records, now)
         had: dict[str, Placement | Unplaced] = {
             record.job.job_id: record.placement
             for record in movable
-            if record.placement is not None and _holds(record, now)
+            if record.placement is not None
+            and _holds(record, now)
+            and not following.is_early(record)
         }
         by_id: dict[str, Placement | Unplaced] = {}
         lost = {unplaced.job_id for unplaced in plan.unplaced} | _late_ones(plan, movable)
@@ -149,30 +171,63 @@ class Planning:
     def _plan(
         self, records: Sequence[JobRecord], movable: Sequence[JobRecord], now: datetime
     ) -> Plan:
-        moving = {record.job.job_id for record in movable}
+        moving = frozenset(record.job.job_id for record in movable)
         fixed = [record for record in records if record.job.job_id not in moving]
-        requests = tuple(self.request(record) for record in movable)
+        requests, blocked = self._asked(records, movable, now)
         snapshot = self._snapshot(fixed, requests, now)
-        return self._with_late_ones(snapshot, build_plan(snapshot))
+        plan = self._with_late_ones(snapshot, build_plan(snapshot))
+        return replace(plan, unplaced=(*plan.unplaced, *blocked))
+
+    def _asked(
+        self, records: Iterable[JobRecord], movable: Sequence[JobRecord], now: datetime
+    ) -> tuple[tuple[PlanRequest, ...], tuple[Unplaced, ...]]:
+        """Requests of the jobs to be planned together, and those that wait for one without a place."""
+        following = self._following(records, now)
+        moving = frozenset(record.job.job_id for record in movable)
+        answers = [
+            following.place(self._requests.of(record, now), record.job, moving)
+            for record in movable
+        ]
+        return (
+            tuple(one for one in answers if isinstance(one, PlanRequest)),
+            tuple(one for one in answers if isinstance(one, Unplaced)),
+        )
+
+    def _following(self, records: Iterable[JobRecord], now: datetime) -> Following:
+        slot = timedelta(seconds=self._policy.slot_s)
+        grid = SlotGrid.around(now, slot_s=self._policy.slot_s, horizon_s=self._policy.horizon_s)
+        return Following(records, now=now, slot_end=grid.origin_at + slot)
 
     @staticmethod
     def _with_late_ones(snapshot: PlanSnapshot, plan: Plan) -> Plan:
         """The plan, with jobs whose deadline is lost placed as early as anything is free.
 
-        They were accepted once: late is better than never.
+        They were accepted once: late is better than never. But never beyond a limit, or before what they wait for.
         """
-        late = [one for one in plan.unplaced if one.earliest_finish_at is not None]
+        late = [
+            one
+            for one in plan.unplaced
+            if one.earliest_finish_at is not None and one.reason not in _NOT_LATE
+        ]
         if not late:
             return plan
         search = WindowSearch(snapshot)
         for placement in plan.placements:
             search.take(placement)
         by_id = {request.job_id: request for request in snapshot.requests}
-        found = [search.place_late(by_id[one.job_id]) for one in late]
-        placed = {placement.job_id: placement for placement in found if placement is not None}
+        ends = {placement.job_id: placement.window.end_at for placement in plan.placements}
+        placed = list[Placement]()
+        for request in (by_id[one.job_id] for one in late):
+            after = [ends[other] for other in request.after if other in ends]
+            found = search.place_late(
+                replace(request, earliest_at=max([request.earliest_at, *after]))
+            )
+            if found is not None:
+                placed.append(found)
+                ends[request.job_id] = found.window.end_at
         return Plan(
-            placements=(*plan.placements, *placed.values()),
-            unplaced=tuple(one for one in plan.unplaced if one.job_id not in placed),
+            placements=(*plan.placements, *placed),
+            unplaced=tuple(one for one in plan.unplaced if one.job_id not in ends),
         )
 
     def _write(self, record: JobRecord, answer: Placement | Unplaced) -> JobRecord:
@@ -221,13 +276,9 @@ class Planning:
         """
         with self._lock:
             search = self._current_search()
-            asked = request_of(job, choices_of(job, self._fleet))
-            request = replace(asked, earliest_at=max(asked.earliest_at, at))
-            found = search.place(request)
-            if isinstance(found, Unplaced):
-                found = self._squeeze(request, found)
-            baseline = freeze_baseline(search, asked, now=job.submitted_at)
-        return Admission(baseline=baseline, placement=found)
+            request = self._requests.new(job)
+            placement, baseline = self._place_new(search, request, job, at)
+        return Admission(baseline=baseline, placement=placement)
 
     def hold_place(self, record: JobRecord) -> None:
         """Counts a job that was just stored, until a tick has seen it."""
@@ -237,17 +288,30 @@ class Planning:
     def dry_run(self, job: Job, *, at: datetime) -> tuple[Admission, Explanation]:
         """What `admit` would answer, with its explanation; nothing is kept."""
         with self._lock:
-            request = request_of(job, choices_of(job, self._fleet))
-            request = replace(request, earliest_at=max(request.earliest_at, at))
+            request = self._requests.new(job)
             fixed = [*self._view, *self._admitted.values()]
             snapshot = self._snapshot(fixed, (), at)
-            search = WindowSearch(snapshot)
-            found = search.place(request)
-            if isinstance(found, Unplaced):
-                found = self._squeeze(request, found)
-        baseline = freeze_baseline(search, request, now=at)
-        admission = Admission(baseline=baseline, placement=found)
-        return admission, explain(snapshot, request, found, baseline)
+            placement, baseline = self._place_new(WindowSearch(snapshot), request, job, at)
+            if job.after:
+                request = self._following(fixed, at).admit(request, job)
+        admission = Admission(baseline=baseline, placement=placement)
+        return admission, explain(snapshot, request, placement, baseline)
+
+    def _place_new(
+        self, search: WindowSearch, request: PlanRequest, job: Job, at: datetime
+    ) -> tuple[Placement, Baseline]:
+        """Where a new job would run now, and the frozen alternative; what it waits for comes first."""
+        home = replace(request, after=())
+        request = replace(home, earliest_at=max(request.earliest_at, at))
+        if job.after:
+            # Only then: thousands of jobs a second may be submitted beside thousands of active ones.
+            following = self._following([*self._view, *self._admitted.values()], at)
+            home = replace(home, earliest_at=following.baseline_start(job))
+            request = following.admit(request, job)
+        found = search.place(request)
+        if isinstance(found, Unplaced):
+            found = self._squeeze(request, found, job)
+        return found, freeze_baseline(search, home, now=job.submitted_at)
 
     def explain(self, record: JobRecord, records: Sequence[JobRecord]) -> Explanation | None:
         """Why the job is placed as it is; None while it has no placement."""
@@ -255,22 +319,28 @@ class Planning:
             return None
         others = [other for other in records if other.job.job_id != record.job.job_id]
         snapshot = self._snapshot(others, (), self._clock.now())
-        return explain(snapshot, self.request(record), record.placement, record.baseline)
+        request = self.request(record, others)
+        return explain(snapshot, request, record.placement, record.baseline)
 
-    def _squeeze(self, request: PlanRequest, refused: Unplaced) -> Placement:
+    def _squeeze(self, request: PlanRequest, refused: Unplaced, job: Job) -> Placement:
         """A last try for a job that does not fit: plan all waiting jobs anew together with it."""
         now = self._clock.now()
-        if refused.reason is UnplacedReason.NO_CAPACITY:
+        if refused.reason is UnplacedReason.NO_CAPACITY or job.after:
             records = [*self._view, *self._admitted.values()]
-            movable = [record for record in records if _is_movable(record, now)]
+            following = self._following(records, now)
+            movable = [record for record in records if _is_movable(record, now, following)]
             if len(movable) <= _FULL_REPLAN_UP_TO:
-                moving = {record.job.job_id for record in movable}
+                moving = frozenset(record.job.job_id for record in movable)
                 fixed = [record for record in records if record.job.job_id not in moving]
-                requests = (*(self.request(record) for record in movable), request)
-                plan = build_plan(self._snapshot(fixed, requests, now))
-                if not plan.unplaced:
-                    return plan.placements[-1]
-        raise _infeasible(request, refused)
+                asked = following.place(
+                    replace(request, earliest_at=max(job.earliest_start_at, now)), job, moving
+                )
+                requests, blocked = self._asked(records, movable, now)
+                if isinstance(asked, PlanRequest) and not blocked:
+                    plan = build_plan(self._snapshot(fixed, (*requests, asked), now))
+                    if not plan.unplaced and _keeps_order(plan, asked):
+                        return plan.placements[-1]
+        raise _infeasible(request, refused, job)
 
     def _current_search(self) -> WindowSearch:
         now = self._clock.now()
@@ -281,21 +351,11 @@ class Planning:
 
     # ---------------------------------------------------------------- building
 
-    def request(self, record: JobRecord) -> PlanRequest:
-        """The request of a stored job; one that has run stays in its cluster with what is left."""
-        request = request_of(record.job, choices_of(record.job, self._fleet))
-        run = record.run
-        if run is None or record.state is not _S.SUSPENDED:
-            return request
-        option = record.job.options[run.option]
-        cost_s = record.job.interruptible.checkpoint_cost_s if record.job.interruptible else 0
-        left_s = max(60, round(option.duration_s - record.done_s)) + cost_s
-        choices = tuple(
-            replace(choice, duration_s=left_s, margin_s=0)
-            for choice in request.choices
-            if (choice.cluster.cluster_id, choice.option) == (run.cluster_id, run.option)
-        )
-        return replace(request, choices=choices, start_by_at=None)
+    def request(self, record: JobRecord, others: Iterable[JobRecord]) -> PlanRequest:
+        """The request of a stored job by itself, after what it waits for among the others."""
+        now = self._clock.now()
+        request = self._requests.of(record, now)
+        return self._following(others, now).admit(request, record.job)
 
     def snapshot(self, records: Iterable[JobRecord]) -> PlanSnapshot:
         """The planner's view in which all of these jobs keep what they hold."""
@@ -330,29 +390,36 @@ def _late_ones(plan: Plan, records: Sequence[JobRecord]) -> set[str]:
 def _reservations(record: JobRecord, grid: SlotGrid, now: datetime) -> list[Reservation]:
     """What a job holds: the rest of its run while on a cluster, else its planned windows."""
     placement = record.placement
-    if placement is None or record.state is _S.HELD:
+    if placement is None:
         return []
-    windows = [window for window in placement.segments if window.end_at > now]
-    if record.state in ON_CLUSTER_STATES or record.state in (_S.DISPATCHING, _S.UNCERTAIN):
-        # A run that overstays keeps its devices at least until the end of this slot.
-        until = max(placement.window.end_at, grid.at(grid.slot_s))
-        windows = [Window(min(now, until), until)]
     return [
         Reservation(
             cluster_id=placement.cluster_id,
             accelerator=placement.accelerator,
-            gpus=placement.gpus,
+            gpus=gpus,
             window=window,
         )
-        for window in windows
+        for window, gpus in held_stretches(record, now, at_least_until=grid.at(grid.slot_s))
     ]
 
 
-def _is_movable(record: JobRecord, now: datetime) -> bool:
+def _ran(record: JobRecord) -> tuple[int, int]:
+    """Tells one pause from the next."""
+    return len(record.runs), len(record.runs[-1].spans) if record.runs else 0
+
+
+def _keeps_order(plan: Plan, request: PlanRequest) -> bool:
+    """Whether the plan has the job start after all that it waits for."""
+    windows = {placement.job_id: placement.window for placement in plan.placements}
+    start_at = windows[request.job_id].start_at
+    return all(windows[other].end_at <= start_at for other in request.after)
+
+
+def _is_movable(record: JobRecord, now: datetime, following: Following) -> bool:
     if record.state not in WAITING_STATES or record.wanted is not Wanted.RUN:
         return False
-    if record.run is not None and not record.run.is_ended:
-        return False  # frozen in place: it continues where it is
+    if following.is_early(record):
+        return True
     if record.is_pinned and record.state is not _S.QUEUED and _holds(record, now):
         return False
     is_due = record.placement is not None and record.placement.window.start_at <= now
@@ -372,15 +439,16 @@ def _is_stale(record: JobRecord, now: datetime) -> bool:
     return now > segment.start_at + (segment.end_at - segment.start_at) / 4
 
 
-def _infeasible(request: PlanRequest, refused: Unplaced) -> InfeasibleError:
+def _infeasible(request: PlanRequest, refused: Unplaced, job: Job) -> InfeasibleError:
     finish_at = refused.earliest_finish_at
+    after = f" after {', '.join(job.after)}" if job.after else ""
     when = (
         f"; the earliest finish possible now is {format_instant(finish_at)}"
         if finish_at
         else "; nothing in the horizon has room for it"
     )
     return InfeasibleError(
-        f"deadline: {format_instant(request.deadline_at)} cannot be met: {refused.detail}{when}",
+        f"deadline: {format_instant(request.deadline_at)} cannot be met{after}: {refused.detail}{when}",
         field="deadline",
         value=format_instant(request.deadline_at),
         reason=str(refused.reason),

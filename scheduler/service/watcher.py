@@ -12,6 +12,7 @@ from scheduler.core.job import ON_CLUSTER_STATES, JobRecord, JobState, Run, Want
 from scheduler.ports import Clock, ClusterAdapter, RunState, RunStatus
 from scheduler.service.dispatcher import MIN_GRACE_S, Dispatcher, run_name
 from scheduler.service.lifecycle import Lifecycle, unless_conflicting
+from scheduler.service.progress import after_run, work_s
 
 _log = structlog.get_logger(__name__)
 _S = JobState
@@ -99,12 +100,15 @@ class Watcher:
     def _running(self, record: JobRecord, status: RunStatus) -> JobRecord:
         if record.state is not _S.DISPATCHED:
             return record
-        return self._lifecycle.change(record, _S.RUNNING, kind="running", reason=None)
+        run = record.run
+        assert run is not None
+        started = record.with_run(replace(run, since=status.since))
+        return self._lifecycle.change(started, _S.RUNNING, kind="running", reason=None)
 
     def _frozen(self, record: JobRecord, status: RunStatus) -> JobRecord:
         if record.state is not _S.RUNNING:
             return record
-        frozen = _with_status(record, status)
+        frozen = self._with_rest(_with_status(record, status))
         to = _S.HELD if record.wanted is Wanted.HOLD else _S.SUSPENDED
         return self._lifecycle.change(frozen, to, kind="paused", reason="frozen in place")
 
@@ -115,7 +119,7 @@ class Watcher:
         code = status.exit_code
         done = replace(run, is_ended=True, exit_code=code)
         if code == 0:
-            done = replace(done, work_s=_work_s(ended, done))
+            done = replace(done, work_s=work_s(ended, done, done.run_s))
             return self._lifecycle.change(ended.with_run(done), _S.SUCCEEDED, kind="succeeded")
         if record.wanted is Wanted.CANCEL:
             return self._lifecycle.change(
@@ -123,7 +127,7 @@ class Watcher:
             )
         was_paused = run.pause_requested_at is not None and (code is None or code < 0)
         if code == EX_TEMPFAIL or was_paused:
-            kept_s = _work_s(ended, done) if code == EX_TEMPFAIL else 0.0
+            kept_s = work_s(ended, done, done.run_s) if code == EX_TEMPFAIL else 0.0
             return self._paused(ended.with_run(replace(done, work_s=kept_s)))
         what = f"exit code {code}" if code is not None and code >= 0 else f"signal {-(code or 0)}"
         return self._retry_or_fail(ended.with_run(done), f"{what}. {status.detail}".strip(". "))
@@ -134,8 +138,11 @@ class Watcher:
                 record, _S.FAILED, kind="failed", reason=f"did not end within {MAX_RUNS} segments"
             )
         to = _S.HELD if record.wanted is Wanted.HOLD else _S.SUSPENDED
-        left = _segments_left(record, self._clock)
+        left = self._with_rest(record)
         return self._lifecycle.change(left, to, kind="paused", reason="checkpointed")
+
+    def _with_rest(self, record: JobRecord) -> JobRecord:
+        return replace(record, placement=after_run(record, self._clock.now()))
 
     def _lost(self, record: JobRecord) -> JobRecord:
         run = record.run
@@ -170,23 +177,5 @@ def _with_status(record: JobRecord, status: RunStatus) -> JobRecord:
     run = record.run
     assert run is not None
     return record.with_run(
-        replace(run, spans=status.spans, energy_kwh=status.energy_kwh, ref=status.ref)
-    )
-
-
-def _work_s(record: JobRecord, run: Run) -> float:
-    """Progress of a run that kept its work: its time less the restore that a resume begins with."""
-    cost_s = record.job.interruptible.checkpoint_cost_s if record.job.interruptible else 0
-    return max(0.0, run.run_s - (cost_s if run.segment > 0 else 0))
-
-
-def _segments_left(record: JobRecord, clock: Clock) -> JobRecord:
-    """The record with only the planned segments that are still to come, or to be planned anew."""
-    now = clock.now()
-    placement = record.placement
-    left = (
-        tuple(window for window in placement.segments if window.start_at > now) if placement else ()
-    )
-    return replace(
-        record, placement=replace(placement, segments=left) if placement and left else None
+        replace(run, spans=status.spans, since=None, energy_kwh=status.energy_kwh, ref=status.ref)
     )

@@ -360,6 +360,26 @@ def test_active_jobs_are_all_that_have_not_ended_oldest_first(store: JobStore) -
 # ---------------------------------------------------------------------------------- updating
 
 
+def test_jobs_that_succeeded_are_found_by_name_and_project_newest_first(store: JobStore) -> None:
+    for index, (name, project, state) in enumerate(
+        [
+            ("train", "nlp", S.SUCCEEDED),
+            ("train", "nlp", S.FAILED),
+            ("train", "vision", S.SUCCEEDED),
+            ("other", "nlp", S.SUCCEEDED),
+            ("train", "nlp", S.SUCCEEDED),
+            ("train", "nlp", S.QUEUED),
+            ("train", "nlp", S.SUCCEEDED),
+        ]
+    ):
+        made = job(job_id=JobId(f"j{index}"), name=name, project=project, submitted_at=at(index))
+        add(store, record(state, job=made))
+    found = store.succeeded_jobs(name="train", project="nlp")
+    assert [one.job.job_id for one in found] == ["j6", "j4", "j0"]
+    assert found[:2] == store.succeeded_jobs(name="train", project="nlp", limit=2)
+    assert store.succeeded_jobs(name="trai", project="nlp") == []
+
+
 def test_every_legal_state_change_is_stored_with_its_event_in_order(store: JobStore) -> None:
     changes = [(a, b) for a, following in TRANSITIONS.items() for b in sorted(following)]
     for before, after in changes:

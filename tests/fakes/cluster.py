@@ -18,15 +18,33 @@ from tests.fakes.clock import ManualClock
 @dataclass
 class FakeRun:
     dispatch: Dispatch
-    started_at: datetime
+    since: datetime | None
     length: timedelta
+    spans: tuple[Window, ...] = ()
     ended_at: datetime | None = None
     exit_code: int | None = None
+
+    @property
+    def due_at(self) -> datetime | None:
+        if self.since is None:
+            return None
+        return (
+            self.since
+            + self.length
+            - sum((one.end_at - one.start_at for one in self.spans), timedelta())
+        )
+
+    def stop(self, at: datetime) -> None:
+        if self.since is not None:
+            self.spans, self.since = (*self.spans, Window(self.since, at)), None
 
 
 @dataclass
 class FakeCluster:
-    """Runs last `run_hours[job name]` hours, else `default_hours`."""
+    """Runs last `run_hours[job name]` hours, else `default_hours`.
+
+    A pause ends a run with `pause_code`; it is ignored where that is None, and freezes where `is_freezing`.
+    """
 
     cluster_id: str
     clock: ManualClock
@@ -36,6 +54,8 @@ class FakeCluster:
     exit_codes: dict[str, list[int]] = field(default_factory=dict)
     runs: dict[str, FakeRun] = field(default_factory=dict)
     fault: str | None = None
+    pause_code: int | None = 75
+    is_freezing: bool = False
     submissions: list[str] = field(default_factory=list)
 
     def tell_ends(self, tell: Callable[[], None]) -> None:
@@ -43,7 +63,7 @@ class FakeCluster:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        return frozenset({Capability.CHECKPOINT})
+        return frozenset({Capability.FREEZE if self.is_freezing else Capability.CHECKPOINT})
 
     def submit(self, dispatch: Dispatch) -> str:
         self.submissions.append(dispatch.name)
@@ -73,17 +93,19 @@ class FakeCluster:
 
     def _end_due(self) -> None:
         for run in self.runs.values():
-            due = run.started_at + run.length
-            if run.ended_at is None and due <= self.clock.now():
+            due = run.due_at
+            if run.ended_at is None and due is not None and due <= self.clock.now():
                 key = run.dispatch.job_id.rsplit("-", 1)[0]
                 codes = self.exit_codes.get(key, [])
+                run.stop(due)
                 run.ended_at, run.exit_code = due, codes.pop(0) if codes else 0
 
     def _status(self, name: str) -> RunStatus:
         run = self.runs[name]
         if run.ended_at is None:
+            state = RunState.FROZEN if run.since is None else RunState.RUNNING
             return RunStatus(
-                name=name, ref=f"ref-{name}", state=RunState.RUNNING, since=run.started_at
+                name=name, ref=f"ref-{name}", state=state, spans=run.spans, since=run.since
             )
         if run.exit_code is None:
             return RunStatus(name=name, ref=f"ref-{name}", state=RunState.LOST)
@@ -91,12 +113,15 @@ class FakeCluster:
             name=name,
             ref=f"ref-{name}",
             state=RunState.ENDED,
-            spans=(Window(run.started_at, run.ended_at),),
+            spans=run.spans,
             exit_code=run.exit_code,
         )
 
     def pause(self, name: str, *, grace_s: float) -> None:
-        self._stop(name, 75)
+        if self.is_freezing:
+            self.runs[name].stop(self.clock.now())
+        elif self.pause_code is not None:
+            self._stop(name, self.pause_code)
 
     def cancel(self, name: str, *, grace_s: float) -> None:
         self._stop(name, -15)
@@ -104,16 +129,18 @@ class FakeCluster:
     def _stop(self, name: str, code: int) -> None:
         run = self.runs.get(name)
         if run is not None and run.ended_at is None:
+            run.stop(self.clock.now())
             run.ended_at, run.exit_code = self.clock.now(), code
 
     def resume(self, name: str) -> None:
-        raise AssertionError("this cluster freezes nothing")
+        assert self.is_freezing
+        self.runs[name].since = self.clock.now()
 
     def free_devices(self) -> Mapping[str, int]:
         self._end_due()
         used = dict.fromkeys(self.devices, 0)
         for run in self.runs.values():
-            if run.ended_at is None:
+            if run.ended_at is None and run.since is not None:
                 used[run.dispatch.accelerator] += run.dispatch.gpus
         return {name: count - used[name] for name, count in self.devices.items()}
 

@@ -130,6 +130,22 @@ def test_file_with_several_jobs_whose_fields_the_options_override(
     assert len(service.store.active_jobs()) == 2
 
 
+def test_dependency_and_limits_are_options_and_are_shown(run: Run, service: Service) -> None:
+    first = submit(run, "--format", "json").json()["id"]
+    later = ("--deadline", "+60h", "--after", first, "--max-carbon-g", "1e6")
+    made = submit(run, *later, "--format", "json").json()
+    assert (made["after"], made["max_carbon_g"]) == ([first], 1e6)
+    shown = run("show", made["id"]).out
+    assert f"after: {first}" in shown
+    assert "max_carbon_g: 1e+06" in shown
+    assert "on 1 x CPU" in shown
+    priced = submit(run, "--max-cost", "5")
+    assert (priced.code, priced.out) == (2, "")
+    assert "price_per_gpu_hour" in priced.err
+    assert "price_per_gpu_hour" in submit(run, "--carbon-price", "80").err
+    assert "no job has the id 'nobody'" in submit(run, "--after", "nobody").err
+
+
 def test_verbs_show_and_explain(run: Run, service: Service) -> None:
     job = submit(run, "--format", "json").json()["id"]
     assert run("hold", job).out.strip() == f"{job}: held"

@@ -109,7 +109,7 @@ def test_baseline_starts_at_submission_and_is_as_long_as_the_measured_runs(demo:
 def test_every_run_began_exactly_once(demo: Path) -> None:
     starts = [
         line
-        for log in demo.glob("state/*/checkpoints/*/starts.log")
+        for log in demo.glob("state/checkpoints/*/starts.log")
         for line in log.read_text(encoding="utf-8").splitlines()
     ]
     names = [tuple(line.split(" ")[:3]) for line in starts]

@@ -52,7 +52,9 @@ def test_submitted_job_is_there_with_placement_and_baseline(world: Api) -> None:
         ({"name": "Not Valid"}, 422, "invalid_job", "a-z"),
         ({"command": []}, 422, "invalid_job", "command"),
         ({"durration": "4h"}, 422, "invalid_job", "did you mean duration"),
-        ({"elastic": {"min": 1}}, 422, "invalid_job", "not supported yet"),
+        ({"image": "busybox"}, 422, "invalid_job", "not supported yet"),
+        ({"max_cost": 5}, 422, "invalid_job", "price_per_gpu_hour"),
+        ({"min_renewable_share": 0.5}, 422, "invalid_job", "renewable shares"),
         ({"env": {"GRIDTIDE_JOB_ID": "x"}}, 422, "invalid_job", "set by Gridtide"),
         ({"patience": None}, 422, "invalid_job", "deadline"),
         ({"resources": {"accelerators": "H100:9"}}, 409, "infeasible", "enough devices"),
@@ -198,6 +200,68 @@ def test_real_process_runs_and_its_footprint_is_accounted(world: Api) -> None:
     assert report["summary"]["jobs"] == 1
     assert "<svg" in client.get("/v1/reports", params={"format": "html"}).text
     assert client.get("/v1/reports", params={"format": "csv"}).text.count("\n") == 2
+
+
+def test_job_after_another_runs_once_that_has_succeeded(world: Api, tmp_path: Path) -> None:
+    client, service = world
+    mark = tmp_path / "mark"
+    first = client.post("/v1/jobs", json=job(command=["touch", str(mark)])).json()["id"]
+    last = job(command=["test", "-f", str(mark)], after=[first], patience="72h")
+    made = client.post("/v1/jobs", json=last).json()
+    assert made["after"] == [first]
+    assert made["placement"]["start"] >= client.get(f"/v1/jobs/{first}").json()["placement"]["end"]
+    early = client.post(f"/v1/jobs/{made['id']}/run-now")
+    assert (early.status_code, early.json()["code"]) == (409, "conflict")
+    for one in (first, made["id"]):
+        client.post(f"/v1/jobs/{one}/run-now")
+        for _ in range(500):
+            service.cycle.tick()
+            if client.get(f"/v1/jobs/{one}").json()["state"] == "succeeded":
+                break
+            threading.Event().wait(0.02)
+    assert client.get(f"/v1/jobs/{made['id']}").json()["state"] == "succeeded"
+
+
+def test_dependency_that_does_not_exist_or_has_ended_in_vain_is_refused(world: Api) -> None:
+    client, service = world
+    unknown = client.post("/v1/jobs", json=job(after=["nobody"]))
+    assert (unknown.status_code, unknown.json()["field"]) == (422, "after")
+    gone = client.post("/v1/jobs", json=job()).json()["id"]
+    client.delete(f"/v1/jobs/{gone}")
+    for route in ("/v1/jobs", "/v1/plan"):
+        refused = client.post(route, json=job(after=[gone]))
+        assert (refused.status_code, refused.json()["code"]) == (409, "infeasible")
+        assert f"job {gone} was cancelled" in refused.json()["detail"]
+    assert service.store.active_jobs() == []
+
+
+def test_terms_of_a_job_are_shown_with_the_cost_and_width_of_its_placement(tmp_path: Path) -> None:
+    priced = [
+        {"id": "a", "region": "eu-de", "zone": "DE", "capacity": {"CPU": 4}}
+        | {"price_per_gpu_hour": 0.5}
+    ]
+    profile = [
+        {"gpus": 1, "throughput": 1.0, "power_w": 10},
+        {"gpus": 4, "throughput": 3.9, "power_w": 30},
+    ]
+    asked = job(
+        elastic={"min": 1, "max": 4, "profile": profile},
+        interruptible=True,
+        movable=True,
+        data={"gb": 5, "region": "eu-de"},
+        carbon_price=80,
+        max_cost=100,
+    )
+    with api(tmp_path, clusters=priced) as (client, _):
+        made = client.post("/v1/jobs", json=asked).json()
+        assert client.get(f"/v1/jobs/{made['id']}").json() == made
+        regions = client.get("/v1/regions").json()["regions"]
+    assert (made["widths"], made["movable"]) == ([1, 4], True)
+    assert made["data"] == {"gb": 5.0, "region": "eu-de"}
+    assert (made["carbon_price"], made["max_cost"], made["max_carbon_g"]) == (80, 100, None)
+    assert {segment["gpus"] for segment in made["placement"]["segments"]} <= {1, 4}
+    assert "cost" in made["placement"]
+    assert regions[0]["clusters"][0]["price_per_gpu_hour"] == 0.5
 
 
 def test_regions_forecast_probes_and_metrics_answer(world: Api) -> None:

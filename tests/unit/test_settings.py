@@ -11,6 +11,10 @@ from scheduler.server.wiring import build_clock, build_fleet, build_forecaster, 
 MINIMAL = "clusters:\n  - {id: a, region: home, zone: DE, capacity: {CPU: 2}}\n"
 
 
+def _cluster(more: str) -> str:
+    return MINIMAL.replace("{CPU: 2}}", f"{{CPU: 2}}, {more}}}")
+
+
 def _load(tmp_path: Path, text: str) -> None:
     path = tmp_path / "gridtide.yaml"
     path.write_text(text, encoding="utf-8")
@@ -39,6 +43,13 @@ def _load(tmp_path: Path, text: str) -> None:
         (MINIMAL.replace("CPU", "CPUX"), "did you mean CPU"),
         (MINIMAL.replace("CPU: 2", "CPU: -2"), "negative"),
         ("clusters: []", "clusters"),
+        (_cluster("pue: [1.2, 1.3]"), "clusters.0.pue: 2 values; give one number, or 24"),
+        (_cluster(f"pue: {[0.9] * 24}"), "clusters.0.pue: 0.9 is not a PUE"),
+        (_cluster("pue: cold"), "clusters.0.pue: 'cold' is not a PUE"),
+        (_cluster("price_per_gpu_hour: -1"), "clusters.0.price_per_gpu_hour"),
+        (_cluster("queue_wait: 5"), "clusters.0.queue_wait: 5 has no unit"),
+        (MINIMAL + "data_moves: {gb_per_s: 0}", "data_moves.gb_per_s"),
+        (MINIMAL + "data_moves: {kwh_per_g: 1}", "did you mean kwh_per_gb"),
     ],
 )
 def test_wrong_settings_are_refused_with_file_key_and_valid_form(
@@ -69,6 +80,7 @@ def test_relative_paths_are_taken_from_the_folder_of_the_file(tmp_path: Path) ->
     settings = load_settings(path)
     assert settings.store.path == tmp_path / "gridtide-data/gridtide.db"
     assert settings.clusters[0].root == tmp_path / "gridtide-data/a"
+    assert settings.clusters[0].checkpoints == tmp_path / "gridtide-data/checkpoints"
 
 
 def test_variables_override_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,6 +88,25 @@ def test_variables_override_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path.write_text(MINIMAL, encoding="utf-8")
     monkeypatch.setenv("GRIDTIDE_SERVER__PORT", "9001")
     assert load_settings(path).server.port == 9001
+
+
+def test_price_wait_and_hourly_pue_reach_the_fleet(tmp_path: Path) -> None:
+    path = tmp_path / "gridtide.yaml"
+    more = f"pue: {[1.1] * 12 + [1.3] * 12}, price_per_gpu_hour: 2.5, queue_wait: 20m"
+    path.write_text(_cluster(more), encoding="utf-8")
+    (made,) = build_fleet(load_settings(path), load_hardware())
+    assert made.pue == pytest.approx(1.2)
+    assert made.pue_by_hour == (1.1,) * 12 + (1.3,) * 12
+    assert (made.price_per_gpu_hour, made.queue_wait_s) == (2.5, 1200)
+
+
+def test_variable_overrides_what_moving_data_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "gridtide.yaml"
+    path.write_text(MINIMAL, encoding="utf-8")
+    monkeypatch.setenv("GRIDTIDE_DATA_MOVES__KWH_PER_GB", "0.06")
+    assert load_settings(path).data_moves.kwh_per_gb == 0.06
 
 
 def test_shipped_example_is_valid() -> None:

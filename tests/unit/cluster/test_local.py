@@ -91,6 +91,23 @@ def run_module(name: str, *arguments: Path) -> str:
     return done.stdout
 
 
+def test_job_goes_on_from_its_checkpoint_in_a_cluster_that_shares_the_folder(
+    root: Path, folder: Path
+) -> None:
+    for number, script in enumerate(
+        (
+            'echo 41 > "$GRIDTIDE_CHECKPOINT_DIR/step"; exit 75',
+            'cp "$GRIDTIDE_CHECKPOINT_DIR/step" .',
+        )
+    ):
+        cluster = make_cluster(root / str(number), checkpoints=root / "shared")
+        runs = Runs(cluster, folder)
+        runs.start(script, f"job.1.{number}")
+        runs.until(RunState.ENDED, name=f"job.1.{number}")
+        runs.finish()
+    assert lines(folder / "step") == ["41"]
+
+
 # ------------------------------------------------------------------------------ exactly once
 
 

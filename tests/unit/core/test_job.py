@@ -13,7 +13,7 @@ from scheduler.core.job import (
     Placement,
     next_record,
 )
-from scheduler.core.terms import Interruptible
+from scheduler.core.terms import Elastic, Interruptible, Width
 from scheduler.core.timegrid import Window
 from tests.unit.core.builders import HOUR, T0, at, job, option, record, run
 
@@ -125,19 +125,29 @@ def test_only_the_steps_of_the_table_are_taken(source: JobState, to: JobState) -
             next_record(before, to, at=at(1), reason=None)
 
 
+def test_speed_is_relative_to_the_stated_width() -> None:
+    widths = tuple(Width(gpus=n, throughput=t, power_w=1.0) for n, t in ((1, 2.0), (2, 3.0)))
+    assert job(elastic=Elastic(widths=widths)).speed(2) == 1.5
+    assert job().speed(7) == 1.0
+    assert record().gpus_of(run(0, 1, gpus=2)) == 2
+    assert record().gpus_of(run(0, 1)) == 1
+
+
 def test_record_before_any_run() -> None:
     made = record(JobState.QUEUED)
-    assert (made.run, made.attempt, made.done_s, made.run_s) == (None, 0, 0, 0)
+    assert (made.run, made.attempt, made.done_share, made.run_s) == (None, 0, 0, 0)
     assert (made.started_at, made.ended_at, made.has_missed_deadline) == (None, None, False)
 
 
 def test_record_sums_its_runs() -> None:
     runs = [run(1, 2, work_s=3600.0), run(5, 8, attempt=2, segment=1, work_s=7200.0)]
     made = record(JobState.SUCCEEDED, runs)
-    assert (made.attempt, made.done_s, made.run_s) == (2, 10_800, 4 * HOUR)
+    # Only the present attempt counts: 2 h of 4 h.
+    assert (made.attempt, made.done_share, made.run_s) == (2, 0.5, 4 * HOUR)
     assert (made.started_at, made.ended_at) == (at(1), at(8))
     assert record(JobState.RUNNING, runs).ended_at is None
     assert made.run is runs[1]
+    assert record(JobState.RUNNING, [run(1, 2, spans=(), since=at(3))]).started_at == at(3)
     assert made.with_run(run(5, 9)).runs == (runs[0], run(5, 9))
 
 

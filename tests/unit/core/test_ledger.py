@@ -7,7 +7,7 @@ import pytest
 from scheduler.core.forecast import Quality
 from scheduler.core.job import JobRecord, JobState
 from scheduler.core.ledger import LedgerEntry, Reading, build_entry, counterfactual_run_s, summarise
-from scheduler.core.terms import Interruptible
+from scheduler.core.terms import Elastic, Interruptible, Width
 from scheduler.core.timegrid import Window
 from tests.unit.core.builders import HOUR, T0, at, baseline, job, option, provenance, record, run
 
@@ -121,6 +121,34 @@ def test_job_that_never_ran_emits_nothing_and_saves_nothing() -> None:
     assert (entry.energy_kwh, entry.emissions_g, entry.saving_g) == (0, 0, 0)
     assert entry.planned_g is None
     assert entry.baseline.window == Window(T0, T0)
+
+
+def test_counterfactual_of_a_run_on_slower_hardware_is_as_long_as_on_that_of_home() -> None:
+    two = job(options=(option(), option(accelerator="A100", duration_s=8 * HOUR)))
+    made = record(runs=[run(0, 6, option=1)], job=two)
+    # 8 h there are 4 h at home: 6 h are 3 h.
+    assert counterfactual_run_s(made) == pytest.approx(3 * HOUR)
+    elsewhere = record(runs=made.runs, job=two, baseline=baseline(accelerator="old"))
+    assert counterfactual_run_s(elsewhere) == pytest.approx(6 * HOUR)
+
+
+def test_counterfactual_of_a_wider_run_is_as_long_as_at_the_width_of_home() -> None:
+    widths = tuple(Width(gpus=n, throughput=t, power_w=1.0) for n, t in ((1, 1.0), (4, 3.0)))
+    wide = job(elastic=Elastic(widths=widths), interruptible=Interruptible(checkpoint_cost_s=HOUR))
+    made = record(runs=[run(0, 1, gpus=4), run(2, 5, gpus=1, segment=1)], job=wide)
+    # 1 h three times as fast, and 3 h of which one was the restore.
+    assert counterfactual_run_s(made) == pytest.approx(5 * HOUR)
+    assert entry_of(made, reader({"DE": 1})).gpus == 1
+
+
+def test_every_segment_is_in_the_account() -> None:
+    runs = [run(0, 1), run(4, 6, segment=1, cluster_id="c-fr")]
+    entry = entry_of(record(runs=runs), reader({"DE": 400, "FR": 50}))
+    assert [(one.segment, one.window) for one in entry.runs] == [
+        (0, Window(at(0), at(1))),
+        (1, Window(at(4), at(6))),
+    ]
+    assert entry.emissions_g == pytest.approx(400 + 100)
 
 
 def test_hardware_is_that_of_the_last_run() -> None:

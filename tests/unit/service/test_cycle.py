@@ -1,6 +1,5 @@
 """The whole cycle on a manual clock: what a job goes through, and what goes wrong on the way."""
 
-from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,22 +8,7 @@ import pytest
 from scheduler.core.errors import ConflictError, InfeasibleError
 from scheduler.core.job import JobState
 from scheduler.service.job_queue import Submission
-from tests.unit.service.world import DAY_G, START, DailySource, World, make_job, make_world
-
-Make = Callable[..., World]
-
-
-@pytest.fixture
-def make(tmp_path: Path) -> Iterator[Make]:
-    made: list[World] = []
-
-    def build(**kwargs: object) -> World:
-        made.append(make_world(tmp_path, **kwargs))  # type: ignore[arg-type]
-        return made[-1]
-
-    yield build
-    for world in made:
-        world.store.close()
+from tests.unit.service.world import DAY_G, START, DailySource, Make, make_job
 
 
 def test_job_waits_for_the_clean_hours_and_its_saving_is_accounted(make: Make) -> None:
@@ -114,7 +98,7 @@ def test_held_running_job_is_paused_and_goes_on_where_it_was(make: Make) -> None
     record = world.record(job)
     assert record.state is JobState.SUCCEEDED
     assert [run.segment for run in record.runs] == [0, 1]
-    assert record.done_s == pytest.approx(4 * 3600)
+    assert record.done_share == pytest.approx(1)
     (entry,) = world.store.entries()
     assert entry.baseline.window.duration_s == pytest.approx(4 * 3600)
 

@@ -1,5 +1,6 @@
 """A whole service on a manual clock, fake clusters and a store in a temporary folder."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,11 +17,13 @@ from scheduler.core.timegrid import Window
 from scheduler.ports import SourceInfo
 from scheduler.service.accountant import Accountant
 from scheduler.service.cycle import Cycle, Stages
+from scheduler.service.dependencies import Dependencies
 from scheduler.service.dispatcher import Dispatcher
 from scheduler.service.forecaster import Forecaster
 from scheduler.service.job_queue import JobQueue, Submission
 from scheduler.service.lifecycle import Lifecycle
 from scheduler.service.planning import Planning, PlanningPolicy
+from scheduler.service.run_times import RunTimes
 from scheduler.service.watcher import Watcher
 from tests.fakes.clock import ManualClock
 from tests.fakes.cluster import FakeCluster
@@ -104,6 +107,10 @@ class World:
         self.cycle.tick()
 
 
+Make = Callable[..., World]
+"""`make_world` in the test's folder; its store is closed after the test."""
+
+
 def make_job(
     clock: ManualClock,
     name: str = "job",
@@ -114,6 +121,7 @@ def make_job(
     is_interruptible: bool = False,
     **fields: object,
 ) -> Job:
+    how = {"interruptible": Interruptible(checkpoint_cost_s=600) if is_interruptible else None}
     now = clock.now()
     make_job.count = getattr(make_job, "count", 0) + 1  # type: ignore[attr-defined]
     return Job(
@@ -132,8 +140,7 @@ def make_job(
                 is_power_estimated=False,
             ),
         ),
-        interruptible=Interruptible(checkpoint_cost_s=600) if is_interruptible else None,
-        **fields,  # type: ignore[arg-type]
+        **(how | fields),  # type: ignore[arg-type]
     )
 
 
@@ -170,21 +177,29 @@ def make_world(
         max_age=timedelta(hours=6),
     )
     store = SqliteStore(path / "gridtide.db")
-    lifecycle = Lifecycle(store=store, clock=clock, fleet=fleet, read_intensity=forecaster.read)
+    run_times = RunTimes(store)
+    lifecycle = Lifecycle(
+        store=store, clock=clock, fleet=fleet, read_intensity=forecaster.read, run_times=run_times
+    )
+    dependencies = Dependencies(store=store, lifecycle=lifecycle)
     planning = Planning(
         fleet=fleet,
         forecaster=forecaster,
         lifecycle=lifecycle,
         clock=clock,
         policy=PlanningPolicy(slot_s=900, horizon_s=4 * 86_400),
+        run_times=run_times,
     )
-    dispatcher = Dispatcher(clusters=clusters, lifecycle=lifecycle, clock=clock)
+    dispatcher = Dispatcher(
+        clusters=clusters, dependencies=dependencies, lifecycle=lifecycle, clock=clock
+    )
     cycle = Cycle(
         store=store,
         stages=Stages(
             watcher=Watcher(
                 clusters=clusters, dispatcher=dispatcher, lifecycle=lifecycle, clock=clock
             ),
+            dependencies=dependencies,
             planning=planning,
             dispatcher=dispatcher,
             accountant=Accountant(
@@ -197,6 +212,11 @@ def make_world(
         horizon=timedelta(days=4),
     )
     queue = JobQueue(
-        store=store, planning=planning, lifecycle=lifecycle, clock=clock, wake=cycle.wake
+        store=store,
+        planning=planning,
+        dependencies=dependencies,
+        lifecycle=lifecycle,
+        clock=clock,
+        wake=cycle.wake,
     )
     return World(clock, store, clusters, forecaster, planning, queue, cycle, sources)

@@ -15,6 +15,7 @@ import pytest
 from adapters.store.database_file import APPLICATION_ID, connect
 from adapters.store.migrations import MIGRATIONS, migrate
 from adapters.store.sqlite import SqliteStore
+from adapters.store.statements import LIST_SUCCEEDED
 from scheduler.core.errors import NotFoundError, StoreError
 from scheduler.core.job import JobState
 from tests.unit.store.jobs import new
@@ -174,6 +175,15 @@ def test_database_made_at_version_1_opens_with_all_that_it_holds(path: Path) -> 
         assert [(one.job_id, one.emissions_g) for one in store.entries()] == [("done", 1.0)]
         assert store.get_document("clock") == "text"
         store.add_jobs([new("later")])
+
+
+def test_jobs_that_succeeded_are_found_by_an_index(path: Path) -> None:
+    make_store(path)
+    with closing(connect(path, "ro")) as connection:
+        sql = f"EXPLAIN QUERY PLAN {LIST_SUCCEEDED}"
+        steps = [row[3] for row in connection.execute(sql, ("p", "n", 1))]
+    assert len(steps) == 1
+    assert steps[0].startswith("SEARCH jobs USING INDEX jobs_succeeded (project=? AND <expr>=?)")
 
 
 def test_newer_schema_is_refused_with_what_to_do(path: Path) -> None:
