@@ -5,13 +5,21 @@
 Where capacity does not bind, the cheapest window of each job is the optimum and the rest is left out.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from scheduler.core.job import JobId, Placement
+from scheduler.core.planner.chains import (
+    Chains,
+    build_chains,
+    drop_orphans,
+    use_slack,
+    within_neighbours,
+)
 from scheduler.core.planner.columns import within_cost
 from scheduler.core.planner.joint import build_problem, place_jointly
 from scheduler.core.planner.kernels import Floats
+from scheduler.core.planner.regret import keep_what_holds
 from scheduler.core.planner.search import WindowSearch
 from scheduler.core.planner.snapshot import Plan, PlanRequest, PlanSnapshot, Unplaced
 
@@ -33,7 +41,9 @@ def build_plan(
         start_prices: of an earlier plan on the same grid and rows.
         is_over: asked now and then; True ends the search with the best plan so far.
     """
-    asked = [one for one in snapshot.requests if any(within_cost(one, c) for c in one.choices)]
+    chains = build_chains(snapshot.requests, snapshot.now)
+    requests = _in_chains(snapshot.requests, chains.split if chains else {})
+    asked = [one for one in requests if any(within_cost(one, c) for c in one.choices)]
     placements: dict[JobId, Placement] = {}
     prices, bound_g = None, 0.0
     capacity = snapshot.capacity
@@ -42,12 +52,12 @@ def build_plan(
         found = problem.prices(start_prices, is_over)
         prices, bound_g = found.prices, found.bound_g
         placements, capacity = place_jointly(problem, found, seed=seed, is_over=is_over).settle()
-    left = [one for one in snapshot.requests if one.job_id not in placements]
-    unplaced = _place_left(replace(snapshot, capacity=capacity), left, placements)
-    if prices is not None and len(placements) < len(asked):
-        kept = [request for request in asked if request.job_id in placements]
+    unplaced = _finish(replace(snapshot, capacity=capacity), requests, placements, chains)
+    if prices is not None and (chains or len(placements) < len(asked)):
+        tight = _in_chains(asked, chains.tight if chains else {})
+        kept = [request for request in tight if request.job_id in placements]
         bound_g = build_problem(snapshot, kept).bound(prices) if kept else 0.0
-    ids = [request.job_id for request in snapshot.requests]
+    ids = [request.job_id for request in requests]
     placed = tuple(placements[one] for one in ids if one in placements)
     planned_g = sum(placement.planned_g or 0.0 for placement in placed)
     if planned_g < bound_g <= planned_g * (1 + 1e-9):
@@ -60,17 +70,47 @@ def build_plan(
     )
 
 
-def _place_left(
-    snapshot: PlanSnapshot, left: list[PlanRequest], placements: dict[JobId, Placement]
+def _in_chains(
+    requests: Sequence[PlanRequest], windows: Mapping[JobId, PlanRequest]
+) -> Sequence[PlanRequest]:
+    return [windows.get(one.job_id, one) for one in requests] if windows else requests
+
+
+def _finish(
+    snapshot: PlanSnapshot,
+    requests: Sequence[PlanRequest],
+    placements: dict[JobId, Placement],
+    chains: Chains | None,
 ) -> dict[JobId, Unplaced]:
-    """Tries what is left second by second, adds what finds room to the placements, and says why the rest does not."""
+    """The last steps, job by job on what is free: places for those left, slack of chains, what need not move.
+
+    Returns:
+        Why the rest has no place.
+    """
+    movable = [one for one in requests if one.held or snapshot.forecast.error_mg is not None]
+    left = [one for one in requests if one.job_id not in placements]
+    if not (left or chains or movable):
+        return {}
+    search = WindowSearch(snapshot)
+    place = {} if chains is None else {job_id: n for n, job_id in enumerate(chains.order)}
+    left.sort(
+        key=lambda one: (-one.priority, place.get(one.job_id, -1), one.deadline_at, one.job_id)
+    )
     unplaced: dict[JobId, Unplaced] = {}
-    search = WindowSearch(snapshot) if left else None
-    for request in sorted(left, key=lambda one: (-one.priority, one.deadline_at, one.job_id)):
-        assert search is not None
-        answer = search.place(request)
+    for request in left:
+        asked = request
+        if chains is not None and request.job_id in chains.tight:
+            asked = within_neighbours(chains, request, placements)
+        answer = search.place(asked)
         if isinstance(answer, Placement):
             placements[request.job_id] = answer
         else:
             unplaced[request.job_id] = answer
+    if chains is not None:
+        unplaced |= drop_orphans(chains, placements, search)
+        use_slack(chains, placements, search)
+    in_chains = chains.tight if chains else {}
+    keep_what_holds(
+        snapshot, [one for one in movable if one.job_id not in in_chains], placements, search
+    )
     return unplaced

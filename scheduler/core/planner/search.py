@@ -86,6 +86,40 @@ class WindowSearch:
         """Undoes `take`."""
         self._change(placement, 1)
 
+    def has_room(self, placement: Placement) -> bool:
+        """Whether its devices are free."""
+        row = self._row[placement.cluster_id, placement.accelerator]
+        return all(
+            bool((self._free[row, self._fine.slots_touched(window)] >= gpus).all())
+            for window, gpus in placement.stretches
+        )
+
+    def again(self, request: PlanRequest, held: Placement) -> Placement | None:
+        """An earlier placement at what it is expected to emit now; None where it does not hold any more."""
+        choice = next(
+            (
+                one
+                for one in request.choices
+                if (one.cluster.cluster_id, one.option) == (held.cluster_id, held.option)
+            ),
+            None,
+        )
+        starts_s = [self._grid.offset_up_s(window.start_at) for window in held.segments]
+        stops_s = [self._grid.offset_up_s(window.end_at) for window in held.segments]
+        is_whole = len(held.segments) == 1 and not held.widths
+        if (
+            choice is None
+            or not is_whole
+            or stops_s[0] - starts_s[0] != choice.duration_s
+            or not self._earliest_s(request, choice) <= starts_s[0]
+            or starts_s[0] > self._latest_s(request, choice)
+        ):
+            return None
+        profile = self._profile(request, choice, ignores_capacity=True)
+        if profile.costs_at(np.array(starts_s), choice.duration_s)[0] == NO_COST:
+            return None
+        return self._placement(request, _Found(0, starts_s[0], choice, is_known=True))
+
     def _change(self, placement: Placement, sign: int) -> None:
         row = self._row[placement.cluster_id, placement.accelerator]
         for window, gpus in placement.stretches:
