@@ -33,7 +33,7 @@ _Times = tuple[Ints, Ints]
 EXACT_CELLS: Final = 3_000_000
 """Cells of the search (positions x run units x segments) that an answer may take: some 10 ms and 50 to 100 MB."""
 BOUND_CELLS: Final = 1_000_000
-"""Cells that a bound may take: some 1 ms."""
+"""Cells that a bound may take: some 0.3 ms."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -341,7 +341,8 @@ def least_trimmed(line: Line, rule: Rule, best: Floats, k: int, part: float) -> 
         without = min(best[2, k], best[3, k])
     else:
         without = whole - line.costs.max()
-    least: float = (1.0 - part) * whole + part * without
+    # Where no segment is long enough to be trimmed, nothing is possible.
+    least: float = INFINITE if without >= INFINITE else (1.0 - part) * whole + part * without
     return least
 
 

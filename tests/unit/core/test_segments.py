@@ -227,19 +227,33 @@ def test_search_trims_where_the_cheapest_whole_units_may_not_be_trimmed() -> Non
     assert solve_units([0, 9, 0, 9], [2, 2], [0.5, 0.0]) == (0.0, 2)
     # Two segments of 2 units, neither of which may lose three quarters: 9 in one piece.
     assert solve_units([0, 0, 9, 0, 0, 9], [4, 4], [0.0, 0.75], chunk=1.5) == (9.0, 1)
+    # The same where one piece does not fit.
+    closed = (2, 5)
+    assert solve_units([0, 0, 9, 0, 0, 9], [4, 4], [0.0, 0.75], chunk=1.5, closed=closed) == (
+        INFINITE,
+        0,
+    )
+    # Hours 1, 2, 5 and 6 less three quarters of the 7: the second segment lies right behind a closed hour.
+    costs = [8.0, 2, 7, 3, 0, 0, 4]
+    assert solve_units(costs, [4, 4], [0.75, 0.75], closed=(0, 4)) == (7.75, 2)
 
 
 def solve_units(
-    costs: list[float], need: list[int], surplus: list[float], *, chunk: float = 1.0
+    costs: list[float],
+    need: list[int],
+    surplus: list[float],
+    *,
+    chunk: float = 1.0,
+    closed: tuple[int, ...] = (),
 ) -> tuple[float, int]:
     shortest = ceil(chunk)
     asked, parts = np.array(need), np.array(surplus)
     starts, stops = np.zeros((2, len(need)), dtype=np.int64)
     scratch = np.empty(scratch_size(len(costs), asked, parts, shortest))
-    closed = np.zeros(len(costs), dtype=np.bool_)
+    shut = np.isin(np.arange(len(costs)), closed)
     found = segments.cheapest_segments(
         np.array(costs, dtype=np.float64),
-        closed,
+        shut,
         asked,
         parts,
         shortest,
