@@ -23,6 +23,7 @@ from scheduler.core.planner.placing import (
 )
 from scheduler.core.planner.prices import Prices, find_prices, prove
 from scheduler.core.planner.search import WindowSearch
+from scheduler.core.planner.shaking import shaken
 from scheduler.core.planner.snapshot import Plan, PlanSnapshot, Unplaced
 
 EXACT_UP_TO: Final = 2000
@@ -143,12 +144,12 @@ def best_placing(
     seed: int = 0,
     is_over: Callable[[], bool] = lambda: False,
 ) -> Placing:
-    """The best of a few placings: most jobs of the highest priority first, then least grams."""
+    """The best of a few placings, shaken: most jobs of the highest priority first, then least grams."""
     count = len(instance.requests)
-    best = place_in_order(instance, np.lexsort((-size(instance), -instance.priority)))
-    if best.placed == count and best.grams <= found.bound_g * (1 + 1e-9):
-        return best
-    effort = effort_for(count)
+    first = place_in_order(instance, np.lexsort((-size(instance), -instance.priority)))
+    if first.placed == count and first.grams <= found.bound_g * (1 + 1e-9):
+        return first
+    placings, effort = [first], effort_for(count)
     for start in range(effort.starts):
         wanted = place_softly(
             instance,
@@ -158,20 +159,10 @@ def best_placing(
             seed=seed + start,
             is_over=is_over,
         )
-        placing = place_firmly(instance, wanted)
-        best = min(best, placing, key=lambda one: _worth(instance, one))
+        placings.append(place_firmly(instance, wanted))
         if is_over():
             break
-    return best
-
-
-def _worth(instance: Instance, placing: Placing) -> tuple[tuple[int, ...], float]:
-    """Sort key: jobs without a place by falling priority, then grams."""
-    missing = placing.cells.choice < 0
-    levels = np.unique(instance.priority)[::-1]
-    return tuple(
-        int((missing & (instance.priority == level)).sum()) for level in levels
-    ), placing.grams
+    return shaken(instance, found.prices, placings, seed=seed, is_over=is_over)
 
 
 def _placements(

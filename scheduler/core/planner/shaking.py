@@ -5,14 +5,15 @@ they nearly fill the fleet. Both are closed by forcing jobs into cells that are 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scheduler.core.planner.instance import Instance
-from scheduler.core.planner.kernels import Cells, Floats, Ints, improve, running_sums
-from scheduler.core.planner.placing import Placing, nowhere, place_in_order, size
+from scheduler.core.planner.kernels import INFINITE, Cells, Floats, admit, improve, running_sums
+from scheduler.core.planner.placing import Placing, fill, nowhere, place_in_order, size
 from scheduler.core.planner.shaking_kernels import (
     Board,
     Manner,
@@ -26,8 +27,11 @@ from scheduler.core.planner.shaking_kernels import (
 
 SMALL: Final = 400
 """Jobs up to which every plan is shaken, rather than only those with jobs that have no place."""
-CHUNK: Final = 4000
-"""Steps between two looks at the clock and at the bound."""
+CHUNK: Final = 2000
+"""Steps between two questions whether the search is over."""
+MANNER: Final = Manner(depth=2, turn=0.2, ruin=0.3, share=0.5, priced=0.3, blink=0.0)
+ROOM: Final = Manner(depth=2, turn=0.0, ruin=0.0, share=0.0, priced=0.0, blink=0.0)
+"""Chains of three: those in the way of those in the way may send others away."""
 
 
 def worth(instance: Instance, placing: Placing) -> tuple[tuple[int, ...], float]:
@@ -53,9 +57,7 @@ def board_of(instance: Instance, placing: Placing) -> Board:
         rank=rank.ravel().astype(np.int64),
         late_g=_most_grams(instance) if has_margins else 0.0,
         load=placing.load.copy(),
-        cells=Cells(
-            cells.choice.copy(), cells.link.copy(), cells.slot.copy(), cells.grams.copy()
-        ),
+        cells=_copied(cells),
         head=np.full(len(market.free), -1),
         after=np.full(count, -1),
         before=np.full(count, -1),
@@ -81,7 +83,9 @@ def _most_grams(instance: Instance) -> float:
 def no_options(jobs: int) -> Options:
     """Options of jobs that have none."""
     nothing = np.zeros(0, dtype=np.int64)
-    return Options(np.zeros(jobs + 1, dtype=np.int64), nothing, nothing, nothing, np.zeros(0), nothing)
+    return Options(
+        np.zeros(jobs + 1, dtype=np.int64), nothing, nothing, nothing, np.zeros(0), nothing
+    )
 
 
 def find_options(instance: Instance, prices: Floats, most_g: float) -> tuple[Options, float]:
@@ -117,21 +121,29 @@ def find_options(instance: Instance, prices: Floats, most_g: float) -> tuple[Opt
 
 @dataclass(frozen=True, slots=True)
 class Shaking:
-    """How to shake small plans.
+    """How hard to shake.
 
     Args:
         rounds: annealings, each from another start.
         steps: of each.
         hot, cold: first and last temperature, in mean grams of a job.
-        manner: of the steps.
+        tries: for each job without a place, how often room is made for it.
     """
 
-    rounds: int = 16
-    steps: int = 12_000
-    again: float = 0.5
+    rounds: int
+    steps: int
     hot: float = 0.05
     cold: float = 0.0005
-    manner: Manner = Manner(depth=2, turn=0.2, ruin=0.3, share=0.5, priced=0.3, blink=0.0)
+    tries: int = 100
+
+
+def shaking_for(jobs: int) -> Shaking:
+    """What pays, by the number of jobs."""
+    if jobs <= 80:
+        return Shaking(rounds=20, steps=12_000, tries=400)
+    if jobs <= SMALL:
+        return Shaking(rounds=4, steps=60_000, tries=200)
+    return Shaking(rounds=0, steps=0)
 
 
 def shaken(
@@ -150,33 +162,129 @@ def shaken(
         prices: (rows, slots), of capacity: they tell which cells are worth trying.
         placings: starts.
         seed: of all chance.
-        effort: of shaking; None for what suits the number of jobs.
-        is_over: asked between chunks of steps.
+        effort: None for what suits the number of jobs.
+        is_over: asked between chunks of steps; True ends the search with the best so far.
     """
-    def key(one: Placing) -> tuple[tuple[int, ...], float]:
-        return worth(instance, one)
-
-    effort = effort or Shaking()
-    best = min(placings, key=key)
+    count = len(instance.requests)
+    effort = effort or shaking_for(count)
     chance = np.random.default_rng(seed)
-    starts = sorted(placings, key=key)
+    starts = sorted(placings, key=lambda one: worth(instance, one))
+    if starts[0].placed < count:
+        starts += greedies(instance)
+        starts.sort(key=lambda one: worth(instance, one))
+        starts[0] = make_room(instance, starts[0], chance=chance, effort=effort, is_over=is_over)
+    best = starts[0]
     for turn in range(effort.rounds):
-        most_g = best.grams if best.placed == len(instance.requests) else np.inf
-        options, bound_g = find_options(instance, prices, most_g)
-        if best.grams <= bound_g * (1 + 1e-9) and best.placed == len(instance.requests):
-            break
-        start = best if turn >= (1 - effort.again) * effort.rounds else starts[turn % len(starts)]
-        found = anneal(instance, options, start, chance, effort, is_over)
-        best = min(best, found, key=key)
         if is_over():
             break
+        is_whole = best.placed == count
+        options, bound_g = find_options(instance, prices, best.grams if is_whole else np.inf)
+        if is_whole and best.grams <= bound_g * (1 + 1e-9):
+            break
+        found = anneal(
+            instance,
+            options,
+            starts[turn % len(starts)],
+            chance=chance,
+            effort=effort,
+            is_over=is_over,
+        )
+        best = min(best, found, key=lambda one: worth(instance, one))
     return best
+
+
+def greedies(instance: Instance) -> list[Placing]:
+    """Placings job by job: by arrival, deadline, size both ways, and slack, the highest priority first."""
+    first, sized = instance.jobs.first[:-1], size(instance)
+    low, high = instance.easy.low[first], instance.easy.high[first]
+    keys = (low, high, sized, -sized, high - low)
+    return [place_in_order(instance, np.lexsort((key, -instance.priority))) for key in keys]
+
+
+def make_room(
+    instance: Instance,
+    start: Placing,
+    *,
+    chance: np.random.Generator,
+    effort: Shaking,
+    is_over: Callable[[], bool] = lambda: False,
+) -> Placing:
+    """Places for jobs that have none where those in the way find others; for the highest priority as if it were alone."""
+    best = start
+    for level in np.unique(instance.priority)[::-1]:
+        is_above = instance.priority >= level
+        if not (is_above & (best.cells.choice < 0)).any():
+            continue
+        alone = _only(instance, best, is_above)
+        found = _seat_missing(
+            instance, alone, is_above, chance=chance, effort=effort, is_over=is_over
+        )
+        _return_others(instance, best, found)
+        best = min(best, found, key=lambda one: worth(instance, one))
+    order = np.lexsort((-size(instance), -instance.priority))
+    improve(order, instance.market, instance.tables, instance.jobs, best.load, best.cells)
+    return best
+
+
+def _only(instance: Instance, placing: Placing, kept: NDArray[np.bool_]) -> Placing:
+    """The placing of some of the jobs."""
+    cells = _copied(placing.cells)
+    cells.choice[~kept], cells.grams[~kept] = -1, INFINITE
+    load = np.zeros_like(placing.load)
+    admit(np.flatnonzero(kept), instance.market, instance.tables, instance.jobs, load, cells)
+    return Placing(cells, load)
+
+
+def _return_others(instance: Instance, before: Placing, placing: Placing) -> None:
+    """Puts the jobs that have no place back to where they were, or where there is room."""
+    cells = placing.cells
+    order = np.lexsort((-size(instance), -instance.priority))
+    order = order[cells.choice[order] < 0]
+    for now, then in zip(cells, before.cells, strict=True):
+        now[order] = then[order]
+    admit(order, instance.market, instance.tables, instance.jobs, placing.load, cells)
+    fill(instance, placing, order)
+
+
+def _seat_missing(
+    instance: Instance,
+    start: Placing,
+    asked: NDArray[np.bool_],
+    *,
+    chance: np.random.Generator,
+    effort: Shaking,
+    is_over: Callable[[], bool],
+) -> Placing:
+    board, count = board_of(instance, start), len(instance.requests)
+    options, best, above_g = no_options(count), nowhere(count), 0.0
+    allowance_g = start.grams / max(1, start.placed)
+    left = effort.tries * int((asked & (start.cells.choice < 0)).sum())
+    while left > 0 and not is_over():
+        missing = np.flatnonzero(asked & (board.cells.choice < 0))
+        if not len(missing):
+            break
+        n = min(CHUNK, left)
+        left -= n
+        above_g = shake(
+            missing[chance.integers(0, len(missing), n)],
+            chance.random((n, 3)),
+            allowance_g * chance.exponential(size=n),
+            ROOM,
+            options,
+            board,
+            above_g,
+            best,
+        )
+    if above_g > 0.0:
+        restore(board, best)
+    return Placing(board.cells, board.load)
 
 
 def anneal(
     instance: Instance,
     options: Options,
     start: Placing,
+    *,
     chance: np.random.Generator,
     effort: Shaking,
     is_over: Callable[[], bool] = lambda: False,
@@ -186,17 +294,18 @@ def anneal(
     best, above_g = nowhere(count), 0.0
     mean_g = start.grams / max(1, start.placed)
     for begin in range(0, effort.steps, CHUNK):
-        done = np.arange(begin, begin + CHUNK) / effort.steps
-        heat = effort.hot * (effort.cold / effort.hot) ** done * mean_g
-        picks = chance.integers(0, count, CHUNK)
+        n = min(CHUNK, effort.steps - begin)
+        done = np.arange(begin, begin + n) / effort.steps
+        heat_g = effort.hot * (effort.cold / effort.hot) ** done * mean_g
+        picks = chance.integers(0, count, n)
         missing = np.flatnonzero(board.cells.choice < 0)
         if len(missing):
-            picks[::2] = missing[chance.integers(0, len(missing), CHUNK // 2)]
+            picks[::2] = missing[chance.integers(0, len(missing), len(picks[::2]))]
         above_g = shake(
             picks,
-            chance.random((CHUNK, 3)),
-            heat * chance.exponential(size=CHUNK),
-            effort.manner,
+            chance.random((n, 3)),
+            heat_g * chance.exponential(size=n),
+            MANNER,
             options,
             board,
             above_g,
@@ -207,3 +316,7 @@ def anneal(
     if above_g > 0.0:
         restore(board, best)
     return Placing(board.cells, board.load)
+
+
+def _copied(cells: Cells) -> Cells:
+    return Cells(cells.choice.copy(), cells.link.copy(), cells.slot.copy(), cells.grams.copy())

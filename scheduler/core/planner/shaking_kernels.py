@@ -5,8 +5,6 @@ Ruin and recreate (Schrimpf et al. 2000) with ejection chains (Glover 1996) unde
 
 from typing import Final, NamedTuple
 
-import numpy as np
-
 from scheduler.core.planner.kernels import (
     INFINITE,
     Cells,
@@ -402,8 +400,16 @@ def settle(
 
 @compiled
 def ruin(
-    board: Board, j: int, r: int, slot: int, n: int, step: int, draw: float, share: float,
-    n_noted: int, n_waiting: int,
+    board: Board,
+    j: int,
+    r: int,
+    slot: int,
+    n: int,
+    step: int,
+    draw: float,
+    share: float,
+    n_noted: int,
+    n_waiting: int,
 ) -> tuple[int, int]:
     """Sends away a share of the jobs in these slots of a row. Returns how many are noted, and wait."""
     i = board.head[r]
@@ -422,8 +428,8 @@ def ruin(
 
 
 @compiled
-def weigh_step(board: Board, n_noted: int) -> tuple[int, float]:
-    """-1, 0 or 1: fewer, as many or more jobs of the highest rank that changed have no place; and grams more."""
+def weigh_step(board: Board, n_noted: int) -> float:
+    """Grams more than before the step; fills `missing`."""
     board.missing[:] = 0
     change = 0.0
     for a in range(n_noted):
@@ -432,10 +438,16 @@ def weigh_step(board: Board, n_noted: int) -> tuple[int, float]:
         board.missing[board.rank[j]] += int(board.cells.choice[j] < 0) - int(
             board.old.choice[a] < 0
         )
-    for one in board.missing:
+    return change
+
+
+@compiled
+def sign_of(counts: Ints) -> int:
+    """-1, 0 or 1: the sign of the first count that is not 0."""
+    for one in counts:
         if one != 0:
-            return (1 if one > 0 else -1), change
-    return 0, change
+            return 1 if one > 0 else -1
+    return 0
 
 
 @compiled
@@ -478,10 +490,9 @@ def shake(
     above_g: float,
     best: Cells,
 ) -> float:
-    """Forces the picked jobs, one a step, into other cells. Returns the grams above the best; 0 means that it is the best.
+    """Forces the picked jobs, one a step, into other cells. Returns the grams above the best; 0 where it is the best.
 
-    A step stays if fewer jobs have no place (of the highest rank that changed), or as many for grams within its
-    allowance.
+    A step stays if fewer jobs of the highest rank that changed have no place, or as many for grams within its allowance.
 
     Args:
         picks: (steps,), jobs.
@@ -491,7 +502,7 @@ def shake(
         options: where to force jobs; a job without options moves only if it has no place.
         board: changed in place.
         above_g: how far the board is above `best`.
-        best: filled with the best before the first step that leaves it.
+        best: filled with the board when a step leaves the best.
     """
     cells = board.cells
     board.step_of[:], board.held_of[:] = -1, -1
@@ -527,17 +538,18 @@ def shake(
             n_noted, n_waiting = ruin(board, j, r, slot, n, step, draw, part, n_noted, n_waiting)
             draw = stir(draw)
             r = int(draw * len(board.head))
-            n_noted, n_waiting = ruin(board, j, r, slot, n, step, stir(draw), part, n_noted, n_waiting)
+            n_noted, n_waiting = ruin(
+                board, j, r, slot, n, step, stir(draw), part, n_noted, n_waiting
+            )
         n_noted = settle(board, options, step, draw, manner, n_noted, n_waiting)
-        sign, change = weigh_step(board, n_noted)
+        change = weigh_step(board, n_noted)
+        sign = sign_of(board.missing)
         if sign > 0 or (sign == 0 and change > allowances[step]):
             undo(board, n_noted)
-        elif sign < 0 or above_g + change < -1e-9:
+        elif sign < 0 or above_g + change < 1e-9:
             above_g = 0.0
         else:
-            if above_g == 0.0 and change > 1e-9:
+            if above_g == 0.0:
                 save(board, n_noted, best)
-            above_g = max(0.0, above_g + change)
-            if above_g < 1e-9:
-                above_g = 0.0
+            above_g += change
     return above_g
