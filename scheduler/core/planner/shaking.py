@@ -5,7 +5,7 @@ they nearly fill the fleet. Both are closed by forcing jobs into cells that are 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -29,8 +29,8 @@ SMALL: Final = 400
 """Jobs up to which every plan is shaken, rather than only those with jobs that have no place."""
 CHUNK: Final = 2000
 """Steps between two questions whether the search is over."""
-MANNER: Final = Manner(depth=2, turn=0.2, ruin=0.3, share=0.5, priced=0.3, blink=0.0)
-ROOM: Final = Manner(depth=2, turn=0.0, ruin=0.0, share=0.0, priced=0.0, blink=0.0)
+MANNER: Final = Manner(depth=2, turn=0.2, ruin=0.3, share=0.5, priced=0.3)
+ROOM: Final = Manner(depth=2, turn=0.0, ruin=0.0, share=0.0, priced=0.0)
 """Chains of three: those in the way of those in the way may send others away."""
 
 
@@ -100,9 +100,8 @@ def find_options(instance: Instance, prices: Floats, most_g: float) -> tuple[Opt
     sums = np.zeros_like(market.grams_sum)
     running_sums(prices, sums)
     room = count_cells(market, instance.tables, instance.jobs)
-    ints = [np.zeros(room, dtype=np.int64) for _ in range(4)]
-    raw = Options(np.zeros(0, dtype=np.int64), *ints[:3], np.zeros(room), ints[3])
-    owner, priced = ints[3], np.zeros(room)
+    choice, link, slot, owner = (np.zeros(room, dtype=np.int64) for _ in range(4))
+    raw, priced = Options(owner, choice, link, slot, np.zeros(room), owner), np.zeros(room)
     used = list_cells(market, instance.tables, instance.jobs, sums, owner, raw, priced)
     order = np.lexsort((priced[:used], owner[:used]))
     owner, priced = owner[order], priced[order]
@@ -126,13 +125,14 @@ class Shaking:
     Args:
         rounds: annealings, each from another start.
         steps: of each.
-        hot, cold: first and last temperature, in mean grams of a job.
+        hot: first temperature of one round after the other, in mean grams of a job.
+        cold: last temperature, in the same.
         tries: for each job without a place, how often room is made for it.
     """
 
     rounds: int
     steps: int
-    hot: float = 0.05
+    hot: tuple[float, ...] = (0.05, 0.3, 0.05, 1.0)
     cold: float = 0.0005
     tries: int = 100
 
@@ -175,6 +175,7 @@ def shaken(
         starts[0] = make_room(instance, starts[0], chance=chance, effort=effort, is_over=is_over)
     best = starts[0]
     for turn in range(effort.rounds):
+        hot = effort.hot[turn % len(effort.hot)]
         if is_over():
             break
         is_whole = best.placed == count
@@ -186,7 +187,7 @@ def shaken(
             options,
             starts[turn % len(starts)],
             chance=chance,
-            effort=effort,
+            effort=replace(effort, hot=(hot,)),
             is_over=is_over,
         )
         best = min(best, found, key=lambda one: worth(instance, one))
@@ -293,10 +294,11 @@ def anneal(
     board, count = board_of(instance, start), len(instance.requests)
     best, above_g = nowhere(count), 0.0
     mean_g = start.grams / max(1, start.placed)
+    hot = effort.hot[0]
     for begin in range(0, effort.steps, CHUNK):
         n = min(CHUNK, effort.steps - begin)
         done = np.arange(begin, begin + n) / effort.steps
-        heat_g = effort.hot * (effort.cold / effort.hot) ** done * mean_g
+        heat_g = hot * (effort.cold / hot) ** done * mean_g
         picks = chance.integers(0, count, n)
         missing = np.flatnonzero(board.cells.choice < 0)
         if len(missing):

@@ -51,7 +51,6 @@ class Manner(NamedTuple):
         ruin: share of steps that send more jobs away than are in the way.
         share: most of the jobs nearby that those send away.
         priced: share of steps in which jobs look for promising cells rather than cheap ones.
-        blink: share of free cells that are overlooked.
     """
 
     depth: int
@@ -59,7 +58,6 @@ class Manner(NamedTuple):
     ruin: float
     share: float
     priced: float
-    blink: float
 
 
 class Board(NamedTuple):
@@ -315,9 +313,9 @@ def take_next(board: Board, n_waiting: int, draw: float) -> int:
         if value > most:
             most, most_at = value, a
     last = n_waiting - 1
-    i = board.waiting[most_at]
-    board.waiting[most_at], board.waiting[last] = board.waiting[last], i
-    return i
+    chosen: int = board.waiting[most_at]
+    board.waiting[most_at], board.waiting[last] = board.waiting[last], chosen
+    return chosen
 
 
 @compiled
@@ -337,9 +335,9 @@ def stir(draw: float) -> float:
 
 @compiled
 def first_free(
-    board: Board, options: Options, j: int, is_priced: bool, blink: float, draw: float
+    board: Board, options: Options, j: int, is_priced: bool
 ) -> tuple[float, int, int, int]:
-    """The first promising (or cheapest) cell of the job with room, where each may be overlooked; choice -1 without any."""
+    """The first promising (or cheapest) cell of the job with room; choice -1 without any."""
     market, tables, jobs = board.market, board.tables, board.jobs
     for at in range(options.first[j], options.first[j + 1]):
         a = at if is_priced else options.by_grams[at]
@@ -351,9 +349,7 @@ def first_free(
                 has_room = False
                 break
         if has_room:
-            draw = stir(draw)
-            if draw >= blink:
-                return options.grams[a], c, options.link[a], slot
+            return options.grams[a], c, options.link[a], slot
     return find_room(board, j)
 
 
@@ -388,7 +384,7 @@ def settle(
             )
             depth -= 1
         else:
-            grams, c, link, slot = first_free(board, options, i, is_priced, manner.blink, draw)
+            grams, c, link, slot = first_free(board, options, i, is_priced)
             if c < 0 and depth > 0:
                 grams, c, link, slot = roomiest(board, i, draw)
                 depth -= 1
