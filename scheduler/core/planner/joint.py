@@ -14,6 +14,7 @@ from scheduler.core.planner.kernels import Cells, Floats
 from scheduler.core.planner.placements import Footprints
 from scheduler.core.planner.placing import Effort, FirmOthers, Placing, place_softly
 from scheduler.core.planner.prices import Prices, find_prices, prove
+from scheduler.core.planner.shaking import Shaking, shaken
 from scheduler.core.planner.snapshot import NOBODY, PlanRequest, PlanSnapshot, Watch
 
 
@@ -114,34 +115,50 @@ def place_jointly(
     found: Prices,
     *,
     effort: Effort | None = None,
+    shaking: Shaking | None = None,
     seed: int,
     watch: Watch = NOBODY,
 ) -> Placed:
-    """The best of a few placings: most jobs of the highest priority first, then least grams."""
+    """The best of a few placings: most jobs of the highest priority first, then least grams.
+
+    Args:
+        problem: the jobs.
+        found: prices that guide them, and the bound at which nothing is left to gain.
+        effort: placings and sweeps; None for what suits the number of jobs.
+        shaking: rounds and steps; likewise.
+        seed: of the order in which jobs move.
+        watch: who looks on.
+    """
     stage = finer_stage(problem.snapshot, problem.instance, problem.flexible)
-    nobody = np.zeros_like(found.prices)
-    best = _firmly(problem, stage, None, nobody)
-    missing, grams = best.worth
+    tried = [_firmly(problem, stage, None, np.zeros_like(found.prices))]
+    missing, grams = tried[0].worth
     if not any(missing) and grams <= found.bound_g * (1 + 1e-9):
-        return best
-    effort = effort or effort_for(len(problem))
-    for start in range(effort.starts):
+        return tried[0]
+    given = effort or effort_for(len(problem))
+    for start in range(given.starts):
         wanted = place_softly(
             stage.room,
             found.prices,
-            effort=effort,
+            effort=given,
             seed=seed + start,
             flexible=problem.flexible,
             watch=watch,
         )
-        best = min(
-            best,
-            _firmly(problem, stage, wanted, found.prices),
-            key=lambda one: one.worth,
-        )
+        tried.append(_firmly(problem, stage, wanted, found.prices))
         if watch.is_over():
             break
-    return best
+    if problem.flexible is not None:
+        return min(tried, key=lambda one: one.worth)
+    parts = stage.room.grid.slot_s // stage.instance.grid.slot_s
+    whole = shaken(
+        stage.instance,
+        np.repeat(found.prices, parts, axis=1) / parts,
+        [one.whole for one in tried],
+        seed=seed,
+        effort=shaking,
+        watch=watch,
+    )
+    return Placed(problem, stage, whole, None)
 
 
 def _firmly(problem: Problem, stage: Stage, wanted: Cells | None, prices: Floats) -> Placed:

@@ -175,7 +175,7 @@ def bound_segments(
         return quick
     costs, closed = _units(row, unit_s, run.earliest_s // unit_s, -(-run.deadline_s // unit_s))
     shortest, gap = max(1, run.chunk_s // unit_s), row.slot_s // unit_s
-    scratch = np.empty(2 * (max(shortest, gap) + 1) * row_width(need, shortest))
+    scratch = np.zeros(2 * (max(shortest, gap) + 1) * row_width(need, shortest))
     least = least_segments(
         costs, closed, need, np.zeros(len(need)), shortest, float(shortest), gap, scratch
     )
@@ -238,7 +238,7 @@ def _search(row: PriceRow, run: Run, lengths_s: Ints, unit_s: int) -> _Times | N
         shortest,
         run.chunk_s / unit_s,
         row.slot_s // unit_s,
-        np.empty(scratch_size(len(costs), need, surplus, shortest)),
+        np.zeros(scratch_size(len(costs), need, surplus, shortest)),
         starts,
         stops,
     )

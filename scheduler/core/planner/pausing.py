@@ -212,7 +212,7 @@ class PausingPlaces:
         self._strict: Final = jobs.columns(grid, keeps_margins=True)
         self._easy: Final = jobs.columns(grid, keeps_margins=False)
         self.pieces: Final = nowhere(len(jobs.requests), self._strict.need.shape[1])
-        self._scratch: Final = np.empty(_scratch(self._strict, self._easy))
+        self._scratch: Final = np.zeros(_scratch(self._strict, self._easy))
 
     def respond(self, order: Ints, prices: Floats, stiffness: float, load: Floats) -> None:
         """Jobs move in turn, where overrun costs; the load is that of all, on these units."""

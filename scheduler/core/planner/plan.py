@@ -22,6 +22,7 @@ from scheduler.core.planner.joint import build_problem, place_jointly
 from scheduler.core.planner.kernels import Floats
 from scheduler.core.planner.regret import keep_what_holds
 from scheduler.core.planner.search import WindowSearch
+from scheduler.core.planner.shaking import Shaking
 from scheduler.core.planner.snapshot import (
     NOBODY,
     Memory,
@@ -38,6 +39,7 @@ def build_plan(
     *,
     seed: int = 0,
     start_prices: Floats | None = None,
+    shaking: Shaking | None = None,
     watch: Watch = NOBODY,
 ) -> Plan:
     """A placement, or the reason against one, for every request of the snapshot.
@@ -48,6 +50,7 @@ def build_plan(
         snapshot: what there is and what is asked.
         seed: of the order in which jobs move.
         start_prices: of an earlier plan on the same grid and rows.
+        shaking: how long small plans are shaken; None for what suits the number of jobs.
         watch: who looks on, and may end the search.
     """
     chains = build_chains(snapshot.requests, snapshot.now)
@@ -60,7 +63,8 @@ def build_plan(
         problem = build_problem(snapshot, asked)
         found = problem.prices(start_prices, watch)
         prices, bound_g = found.prices, found.bound_g
-        placements, capacity = place_jointly(problem, found, seed=seed, watch=watch).settle()
+        best = place_jointly(problem, found, shaking=shaking, seed=seed, watch=watch)
+        placements, capacity = best.settle()
     unplaced, left = _finish(replace(snapshot, capacity=capacity), requests, placements, chains)
     if prices is not None and (chains or len(placements) < len(asked)):
         tight = _in_chains(asked, chains.tight if chains else {})

@@ -20,6 +20,7 @@ from scheduler.core.planner.placing import Effort
 from scheduler.core.planner.plan import build_plan
 from scheduler.core.planner.prices import Prices
 from scheduler.core.planner.search import WindowSearch
+from scheduler.core.planner.shaking import NO_SHAKING
 from scheduler.core.planner.snapshot import NOBODY, Memory, Plan, PlanRequest, PlanSnapshot, Watch
 
 MOST_CHANGED: Final = 0.1
@@ -86,7 +87,10 @@ def _amended(snapshot: PlanSnapshot, previous: Plan, *, seed: int, watch: Watch)
     if asked:
         problem = build_problem(replace(snapshot, capacity=left), asked)
         found = Prices(previous.prices, 0.0)
-        made, left = place_jointly(problem, found, effort=_EFFORT, seed=seed, watch=watch).settle()
+        best = place_jointly(
+            problem, found, effort=_EFFORT, shaking=NO_SHAKING, seed=seed, watch=watch
+        )
+        made, left = best.settle()
         if len(made) < len(asked):
             return None  # a whole plan may make room
         kept |= made

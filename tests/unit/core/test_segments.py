@@ -205,7 +205,7 @@ def test_compiled_kernels_answer_as_interpreted_ones(request: pytest.FixtureRequ
         for seed in range(1000):
             asked, size = random_units(seed)
             starts, stops = np.zeros((2, len(asked[2])), dtype=np.int64)  # type: ignore[arg-type]
-            scratch = np.empty(size)
+            scratch = np.zeros(size)
             cheapest, least = segments.cheapest_segments, segments.least_segments
             answer = cheapest(*asked, scratch, starts, stops)  # type: ignore[arg-type]
             count = answer[1]
@@ -249,7 +249,7 @@ def solve_units(
     shortest = ceil(chunk)
     asked, parts = np.array(need), np.array(surplus)
     starts, stops = np.zeros((2, len(need)), dtype=np.int64)
-    scratch = np.empty(scratch_size(len(costs), asked, parts, shortest))
+    scratch = np.zeros(scratch_size(len(costs), asked, parts, shortest))
     shut = np.isin(np.arange(len(costs)), closed)
     found = segments.cheapest_segments(
         np.array(costs, dtype=np.float64),
