@@ -7,7 +7,7 @@ from itertools import groupby, pairwise
 from math import ceil, isclose
 from typing import Any, Final
 
-from tests.plan_documents import (
+from tests.snapshot_world import (
     HOUR,
     SECOND,
     Asked,
@@ -116,8 +116,7 @@ class _Placed:
 
 def _stated_moves(plan: Document) -> dict[str, float]:
     stated = plan.get("assumptions", {})
-    stated = stated.get("data", stated)
-    return {key: stated[key] for key in MOVES if key in stated}
+    return {key: stated[f"data_{key}"] for key in MOVES if f"data_{key}" in stated}
 
 
 def _once(world: World, placed: dict[str, _Placed], given: Document) -> Iterator[str]:
@@ -322,22 +321,33 @@ def _moved(
 def _limits(world: World, one: _Placed, moves: dict[str, float]) -> Iterator[str]:
     """Money, carbon, renewable share."""
     job, grams = one.job, one.given["emissions_g"]
-    if job.max_cost is not None:
-        hours = sum(piece.gpus * (piece.end - piece.start) for piece in one.pieces) / HOUR
-        data = job.data[0] * moves["price_per_gb"] if job.data and one.is_moved else 0.0
-        cost = None if one.site.price is None else one.site.price * hours + data
-        if cost is None or cost > job.max_cost * (1 + TOLERANCE):
-            yield one.says("max_cost", f"{cost} at {one.site.id}, allowed {job.max_cost}")
+    cost, said = _cost(one, moves), one.given.get("cost")
+    if said is not None and cost is not None and not _near(cost, said):
+        yield one.says("cost", f"says {said}; recomputed {cost}")
+    if job.max_cost is not None and (cost is None or cost > job.max_cost * (1 + TOLERANCE)):
+        yield one.says("max_cost", f"{cost} at {one.site.id}, allowed {job.max_cost}")
     if job.max_carbon_g is not None and (grams or 0.0) > job.max_carbon_g * (1 + TOLERANCE):
         yield one.says("max_carbon_g", f"{grams}, allowed {job.max_carbon_g}")
     if job.least_share:
-        shares = world.renewable.get(one.site.zone)
-        for piece in one.pieces:
-            for begin, end in world.slots(piece.start, piece.end):
-                share = shares.mean(begin, end) if shares else None
-                if share is None or share < job.least_share - TOLERANCE:
-                    asked = f"{share} in the slot {shown(begin)}, asked {job.least_share}"
-                    yield one.says("min_renewable_share", asked)
+        yield from _renewables(world, one, job.least_share)
+
+
+def _cost(one: _Placed, moves: dict[str, float]) -> float | None:
+    """Money for devices and data; None where the cluster states no price."""
+    hours = sum(piece.gpus * (piece.end - piece.start) for piece in one.pieces) / HOUR
+    data = one.job.data[0] * moves["price_per_gb"] if one.job.data and one.is_moved else 0.0
+    return None if one.site.price is None else one.site.price * hours + data
+
+
+def _renewables(world: World, one: _Placed, least: float) -> Iterator[str]:
+    shares = world.renewable.get(one.site.zone)
+    for piece in one.pieces:
+        for begin, end in world.slots(piece.start, piece.end):
+            share = shares.mean(begin, end) if shares else None
+            if share is None or share < least - TOLERANCE:
+                yield one.says(
+                    "min_renewable_share", f"{share} in the slot {shown(begin)}, asked {least}"
+                )
 
 
 def _baseline(world: World, one: _Placed, moves: dict[str, float]) -> Iterator[str]:

@@ -140,7 +140,11 @@ def plan() -> Document:
         "baseline_g": 2295.0,
         "lower_bound_g": 1500.0,
         "gap": 0.2,
-        "assumptions": {"kwh_per_gb": 0.001, "gb_per_s": 0.125, "price_per_gb": 0.02},
+        "assumptions": {
+            "data_kwh_per_gb": 0.001,
+            "data_gb_per_s": 0.125,
+            "data_price_per_gb": 0.02,
+        },
         "placements": [
             placement(job, where, spans, energy_kwh=kwh, emissions_g=grams, baseline_g=home)  # type: ignore[arg-type]
             for job, where, spans, kwh, grams, home in placed
@@ -225,6 +229,7 @@ BROKEN: dict[str, tuple[str, Change]] = {
     "grams": ("wide: footprint", value("wide", "emissions_g", 605.1)),
     "baseline": ("moved: baseline_g", value("moved", "baseline_g", 800.0)),
     "money": ("whole: max_cost", value("whole", "cluster", "b")),
+    "cost": ("whole: cost", value("whole", "cost", 15.0)),
     "carbon": ("whole: max_carbon_g", value("whole", "emissions_g", 400.1)),
     "renewables": ("whole: min_renewable_share", spans("whole", (3.5, 5.5, 4))),
     "sum of grams": ("plan: emissions_g", of_plan("emissions_g", 1801.0)),
