@@ -216,7 +216,9 @@ def _elastic(world: World, one: _Placed) -> Iterator[str]:
     for piece in one.pieces:
         if piece.gpus not in widths:
             yield one.says("elastic", f"{piece}: its widths are {sorted(widths)}")
-        if piece.start % world.slot or piece.end % world.slot:
+        # At one width throughout it is a run like any other, whose ends may lie anywhere.
+        is_off = piece.start % world.slot or piece.end % world.slot
+        if is_off and len(one.pieces) > 1:
             yield one.says("elastic", f"{piece} does not lie on slot borders")
     for option in one.options[:1]:
         asked = widths[option.gpus][0] * option.duration

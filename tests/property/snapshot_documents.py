@@ -86,7 +86,7 @@ def _cluster(clock: _Clock, index: int) -> Document:
         st.sampled_from((1.0, 1.2, 1.5)), min_size=max(25, hours), max_size=max(25, hours)
     )
     capacity = {
-        name: draw(st.sampled_from((0, 2, 4, 8)))
+        name: draw(st.sampled_from((8, 4, 2, 0)))
         for name in draw(st.sampled_from((DEVICES, DEVICES[:1])))
     }
     made: Document = {
@@ -142,19 +142,31 @@ def _job(clock: _Clock, job_id: str, clusters: list[Document]) -> Document:
         job["not_before"] = at(earliest_s)
     if draw(st.integers(0, 4)) == 0:
         job["start_by"] = at(earliest_s + clock.draw(st.integers(0, 12)) * clock.slot_s // 2)
-    if draw(st.booleans()):
-        job["patience"] = span(draw(st.integers(0, 24)) * clock.slot_s)
-    else:
-        job["deadline"] = at(clock.later_s(clock.n_slots + 4))
+    job |= _limit(clock, earliest_s, duration_s)
     job |= {"priority": draw(st.sampled_from((0, 0, 1, 5)))} if draw(st.booleans()) else {}
     if draw(st.integers(0, 3)) == 0:
         job |= _elastic(draw)
     else:
         job |= _resources(clock, duration_s)
+    if draw(st.integers(0, 5)) == 5:
+        job["duration_p95"] = span(duration_s * 3 // 2 + 1)
     for key, build in _TERMS.items():
-        if draw(st.integers(0, 4)) == 0:
+        if draw(st.integers(0, 4)) == 4:
             job[key] = build(clock, clusters)
     return job
+
+
+def _limit(clock: _Clock, earliest_s: int, duration_s: int) -> Document:
+    """Mostly a deadline that can be kept."""
+    slack_s = clock.draw(st.integers(0, 24)) * clock.slot_s
+    match clock.draw(st.integers(0, 5)):
+        case 0:
+            return {"deadline": at(max(earliest_s + 1, clock.later_s(clock.n_slots + 4)))}
+        case 1 | 2:
+            return {"patience": span(earliest_s - clock.now_s + slack_s)}
+        case _:
+            off_s = clock.draw(st.sampled_from((0, 0, 1, 500)))
+            return {"deadline": at(earliest_s + duration_s + slack_s + off_s)}
 
 
 def _resources(clock: _Clock, duration_s: int) -> Document:
@@ -229,9 +241,8 @@ _TERMS: Final[dict[str, Callable[[_Clock, list[Document]], object]]] = {
     "regions": _regions,
     "forbid_regions": _forbidden,
     "data": _data,
-    "max_cost": lambda clock, _: clock.draw(st.sampled_from((0.0, 5.0, 20.0, 100.0))),
-    "max_carbon_g": lambda clock, _: clock.draw(st.sampled_from((0.0, 200.0, 1500.0))),
+    "max_cost": lambda clock, _: clock.draw(st.sampled_from((100.0, 20.0, 5.0, 0.0))),
+    "max_carbon_g": lambda clock, _: clock.draw(st.sampled_from((5000.0, 1500.0, 200.0, 0.0))),
     "carbon_price": lambda clock, _: clock.draw(st.sampled_from((0.0, 80.0))),
     "min_renewable_share": lambda clock, _: clock.draw(st.sampled_from((0.25, 0.5))),
-    "duration_p95": lambda clock, _: span(clock.length_s(12)),
 }
