@@ -55,7 +55,8 @@ class FlexibleJobs:
 
     def bound(self, market: Market, prices: Floats) -> float:
         """What they pay at least at these prices, in grams."""
-        return self.pausing.bound(market, prices) + self.elastic.bound(market, prices)
+        own = market._replace(closed_sum=self._soft.market.closed_sum)
+        return self.pausing.bound(own, prices) + self.elastic.bound(own, prices)
 
     def answer(self, prices: Floats) -> Floats:
         """Their load when each takes what is cheapest at these prices, whatever the others take."""

@@ -1,5 +1,6 @@
 """The planning problem on slots of one length: what the compiled loops read."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -181,8 +182,8 @@ def _free_by_slot(snapshot: PlanSnapshot, grid: SlotGrid) -> Floats:
     """Free devices in the parts of each slot, shape (rows, slots, parts)."""
     free = np.maximum(snapshot.capacity.free, 0).astype(np.float64)
     has_s = snapshot.capacity.grid.slot_s
-    if has_s > grid.slot_s:
-        free = np.repeat(free, has_s // grid.slot_s, axis=1)
+    parts_s = math.gcd(has_s, grid.slot_s)
+    free = np.repeat(free, has_s // parts_s, axis=1)
     return free.reshape(len(free), grid.n_slots, -1)
 
 

@@ -53,7 +53,7 @@ class Choice:
         """Money for so many device-seconds and the data; None where the cluster states no price."""
         price = self.cluster.price_per_gpu_hour
         if price is None:
-            return self.move.price or None
+            return None
         return price * gpu_s / SECONDS_PER_HOUR + self.move.price
 
 
