@@ -1,7 +1,7 @@
 """Planning: turns stored jobs into a snapshot, asks the planner, writes the placements back."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -15,6 +15,7 @@ from scheduler.core.job import (
     WAITING_STATES,
     Baseline,
     Job,
+    JobId,
     JobRecord,
     JobState,
     Placement,
@@ -335,11 +336,13 @@ class Planning:
                 asked = following.place(
                     replace(request, earliest_at=max(job.earliest_start_at, now)), job, moving
                 )
-                requests, blocked = self._asked(records, movable, now)
-                if isinstance(asked, PlanRequest) and not blocked:
+                requests, _ = self._asked(records, movable, now)
+                if isinstance(asked, PlanRequest):
                     plan = build_plan(self._snapshot(fixed, (*requests, asked), now))
-                    if not plan.unplaced and _keeps_order(plan, asked):
-                        return plan.placements[-1]
+                    found = {placement.job_id: placement for placement in plan.placements}
+                    had = {record.job.job_id for record in movable if _holds(record, now)}
+                    if had | {asked.job_id} <= found.keys() and _keeps_order(found, asked):
+                        return found[asked.job_id]
         raise _infeasible(request, refused, job)
 
     def _current_search(self) -> WindowSearch:
@@ -408,11 +411,10 @@ def _ran(record: JobRecord) -> tuple[int, int]:
     return len(record.runs), len(record.runs[-1].spans) if record.runs else 0
 
 
-def _keeps_order(plan: Plan, request: PlanRequest) -> bool:
-    """Whether the plan has the job start after all that it waits for."""
-    windows = {placement.job_id: placement.window for placement in plan.placements}
-    start_at = windows[request.job_id].start_at
-    return all(windows[other].end_at <= start_at for other in request.after)
+def _keeps_order(found: Mapping[JobId, Placement], request: PlanRequest) -> bool:
+    """Whether the job starts after all that it waits for."""
+    start_at = found[request.job_id].window.start_at
+    return all(other in found and found[other].window.end_at <= start_at for other in request.after)
 
 
 def _is_movable(record: JobRecord, now: datetime, following: Following) -> bool:
