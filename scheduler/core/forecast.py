@@ -177,6 +177,8 @@ class ForecastMatrix:
         mg_per_kwh: int64, shape (zones, slots); 0 where not covered.
         layer: int16, shape (zones, slots): index into `layers[zone]`, -1 where not covered.
         layers: per zone, the provenance of each source used, preferred first.
+        error_mg: (zones, slots), standard deviation of the forecast's error in mg/kWh; None where no quantiles are known.
+        renewable_share: (zones, slots), 0 to 1, NaN where unknown; None where it is known nowhere.
     """
 
     grid: SlotGrid
@@ -184,10 +186,20 @@ class ForecastMatrix:
     mg_per_kwh: NDArray[np.int64]
     layer: NDArray[np.int16]
     layers: tuple[tuple[Provenance, ...], ...]
+    error_mg: NDArray[np.float64] | None = None
+    renewable_share: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
-        for array in (self.mg_per_kwh, self.layer):
-            array.setflags(write=False)
+        for array in (self.mg_per_kwh, self.layer, self.error_mg, self.renewable_share):
+            if array is not None:
+                array.setflags(write=False)
+
+    def is_below(self, zones: Sequence[int], least_share: float) -> NDArray[np.bool_]:
+        """Where the renewable share is less, or not known; shape (len(zones), slots)."""
+        if self.renewable_share is None:
+            return np.ones((len(zones), self.grid.n_slots), dtype=np.bool_)
+        below: NDArray[np.bool_] = ~(self.renewable_share[list(zones)] >= least_share)
+        return below
 
     def zone(self, zone_id: str) -> int:
         """Row of a zone. Raises KeyError where the matrix lacks it."""

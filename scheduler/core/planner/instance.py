@@ -1,7 +1,4 @@
-"""A snapshot in columns: what the compiled loops read.
-
-Jobs lie in the order of their ids, so that the order of the requests changes nothing.
-"""
+"""The planning problem on slots of one length: what the compiled loops read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +7,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from scheduler.core.planner.columns import (
+    NEVER,
+    Columns,
+    Layout,
+    build_columns,
+    lay_out,
+    roughly,
+)
 from scheduler.core.planner.kernels import (
     Families,
     Floats,
@@ -19,240 +24,302 @@ from scheduler.core.planner.kernels import (
     Tables,
     running_sums,
 )
-from scheduler.core.planner.snapshot import Choice, PlanRequest, PlanSnapshot
+from scheduler.core.planner.snapshot import PlanRequest, PlanSnapshot
 from scheduler.core.timegrid import SlotGrid
 from scheduler.core.units import MG_PER_G, WATT_SECONDS_PER_KWH
 
-_NEVER: Final = np.iinfo(np.int64).max // 4
-_Shape = tuple[tuple[int, int, float, float], ...]
+_ROUGH_FROM: Final = 64
+"""Shapes from which the search for prices looks at rougher ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """Jobs that ask for the same, taken together.
+
+    Their windows hold, for every real start that is allowed, a cell that costs no more.
+    """
+
+    tables: Tables
+    families: Families
+    groups: Jobs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """The planning problem of one snapshot.
+    """The planning problem of one snapshot on one grid.
 
     Args:
-        requests: in the order of `jobs`.
+        columns: the jobs, in the order of all that follows.
         jobs: with windows in which every cell keeps the request's times; what is placed.
         easy: the same without the margins before deadlines, for jobs that find no room with them.
-        groups: jobs that ask for the same, taken together, with windows that hold every cell that any real
-            start could be compared with; what is bounded.
-        choice: (choices,), position in the choices of the request.
+        exact: what is bounded.
+        rough: what prices are searched on; the same, or few groups that stand for many.
     """
 
     grid: SlotGrid
-    requests: tuple[PlanRequest, ...]
+    columns: Columns
+    layout: Layout
     market: Market
     tables: Tables
-    families: Families
     jobs: Jobs
     easy: Jobs
-    groups: Jobs
-    choice: Ints
-    priority: Ints
+    exact: Demand
+    rough: Demand
+
+    @property
+    def requests(self) -> tuple[PlanRequest, ...]:
+        """In the order of the jobs."""
+        return self.columns.requests
+
+    @property
+    def priority(self) -> Ints:
+        """Shape (jobs,)."""
+        return self.columns.priority
 
 
 def build_instance(snapshot: PlanSnapshot, requests: Sequence[PlanRequest]) -> Instance:
-    """The columns of these requests on the snapshot's market. Every request needs at least one choice."""
+    """These requests on the slots of the forecast. Every request needs at least one choice within its limits."""
     grid = snapshot.forecast.grid
-    market = build_market(snapshot)
-    ordered = tuple(sorted(requests, key=lambda request: request.job_id))
-    shapes, family, scale = _families(snapshot, ordered)
-    tables, first_table, choice = _tables(shapes, grid)
-    times = _times(snapshot, ordered)
-    widths = np.diff(first_table)[family]
-    first = np.concatenate(([0], np.cumsum(widths)))
-    table = np.repeat(first_table[family] - first[:-1], widths) + np.arange(first[-1])
-    owner = np.repeat(np.arange(len(ordered)), widths)
-    length = tables.whole * grid.slot_s + np.rint(tables.rest * grid.slot_s).astype(np.int64)
-    margin = np.array([request.choices[0].margin_s for request in ordered], dtype=np.int64)
-    # Margins scale with the length, as `Job.margin_s` does.
-    first_length = np.array([request.choices[0].duration_s for request in ordered], dtype=np.int64)
-    margins = -(-margin[owner] * length[table] // first_length[owner])
-    strict = _windows(grid, tables, table, length, times[owner], margins)
-    easy = _windows(grid, tables, table, length, times[owner], np.zeros_like(margins))
-    wide = _wide_windows(grid, tables, table, length, times[owner])
-    jobs = Jobs(first, table, *strict, scale)
-    groups, first_group = _grouped(
-        Jobs(first, table, *wide, scale), family, len(shapes), times // grid.slot_s
+    columns = build_columns(snapshot, requests)
+    layout = lay_out(columns.shapes)
+    links = _links(layout, columns.family)
+    lengths = _on_slots(layout, grid)
+    strict, easy, wide = (
+        _windows(grid, layout, lengths, links, columns, keeps)
+        for keeps in (_Keep.MARGINS, _Keep.TIMES, _Keep.BOUND)
     )
-    low, high = _reach(tables, (strict, easy, wide), table)
-    offsets = tables._replace(low=low, high=high)
+    tables = _reach(lengths, links, (strict, easy, wide))
+    jobs = Jobs(links.first, links.table, *strict, columns.scale, columns.limit)
+    exact = _demand(grid, tables, layout, columns.family, columns, links, wide)
     return Instance(
         grid=grid,
-        requests=ordered,
-        market=market,
-        tables=offsets,
-        families=Families(
-            first_table,
-            first_group,
-            int(np.diff(first_table).max(initial=1)),
-            int(np.diff(tables.first[first_table]).max(initial=1)),
-        ),
+        columns=columns,
+        layout=layout,
+        market=build_market(snapshot, grid, columns.floors),
+        tables=tables,
         jobs=jobs,
         easy=jobs._replace(low=easy[0], high=easy[1]),
-        groups=groups,
-        choice=choice,
-        priority=np.array([request.priority for request in ordered], dtype=np.int64),
+        exact=exact,
+        rough=_rough(grid, columns) or exact,
     )
 
 
-def build_market(snapshot: PlanSnapshot) -> Market:
-    """Grams of a watt and free devices of every row of the snapshot."""
-    forecast, fleet, grid = snapshot.forecast, snapshot.fleet, snapshot.forecast.grid
-    clusters = [fleet.get(cluster_id) for cluster_id, _ in snapshot.capacity.rows]
+def refined(instance: Instance, snapshot: PlanSnapshot, slot_s: int) -> Instance:
+    """The same problem on slots of this length, which divides those of the forecast; what is bounded stays as it is."""
+    whole = instance.grid
+    grid = SlotGrid(whole.origin_at, slot_s, whole.horizon_s // slot_s)
+    layout, columns = instance.layout, instance.columns
+    links = _Links(instance.jobs.first, instance.jobs.table)
+    lengths = _on_slots(layout, grid)
+    strict, easy = (
+        _windows(grid, layout, lengths, links, columns, keeps)
+        for keeps in (_Keep.MARGINS, _Keep.TIMES)
+    )
+    jobs = instance.jobs._replace(low=strict[0], high=strict[1])
+    return Instance(
+        grid=grid,
+        columns=columns,
+        layout=layout,
+        market=build_market(snapshot, grid, columns.floors),
+        tables=_reach(lengths, links, (strict, easy)),
+        jobs=jobs,
+        easy=jobs._replace(low=easy[0], high=easy[1]),
+        exact=instance.exact,
+        rough=instance.rough,
+    )
+
+
+def build_market(
+    snapshot: PlanSnapshot, grid: SlotGrid, floors: Sequence[float] = (0.0,)
+) -> Market:
+    """Grams of a watt and free devices of every row of the snapshot, on these slots.
+
+    Args:
+        snapshot: its forecast and capacity lie on slots that are multiples and parts of those of `grid`.
+        grid: slots of the market.
+        floors: least renewable share of each mask; below it, or where it is not known, slots are closed.
+    """
+    forecast = snapshot.forecast
+    clusters = [snapshot.fleet.get(cluster_id) for cluster_id, _ in snapshot.capacity.rows]
     zones = [forecast.zone(cluster.zone_id) for cluster in clusters]
-    pue = np.array([cluster.pue for cluster in clusters])
-    per_watt = grid.slot_s / WATT_SECONDS_PER_KWH / MG_PER_G
-    grams = np.ascontiguousarray(forecast.mg_per_kwh[zones] * pue[:, None] * per_watt)
-    is_closed = forecast.layer[zones] < 0
-    closed_sum = np.zeros((len(zones), grid.n_slots + 1), dtype=np.int64)
-    np.cumsum(is_closed, axis=1, out=closed_sum[:, 1:])
+    parts = forecast.grid.slot_s // grid.slot_s
+    intensity = np.repeat(forecast.mg_per_kwh[zones], parts, axis=1) / MG_PER_G
+    pue = np.array([cluster.pue_on(grid) for cluster in clusters])
+    grams = _summable(intensity * pue * (grid.slot_s / WATT_SECONDS_PER_KWH))
+    closed = np.repeat(forecast.layer[zones] < 0, parts, axis=1)
+    masks = [
+        closed if floor <= 0 else closed | np.repeat(forecast.is_below(zones, floor), parts, axis=1)
+        for floor in floors
+    ]
+    closed_sum = np.zeros((len(floors), len(zones), grid.n_slots + 1), dtype=np.int64)
+    np.cumsum(np.array(masks), axis=2, out=closed_sum[:, :, 1:])
     grams_sum = np.zeros((len(zones), grid.n_slots + 1))
     running_sums(grams, grams_sum)
-    cheapest = np.where(is_closed, np.inf, grams).min(axis=1, initial=np.inf)
+    cheapest = np.where(closed, np.inf, grams).min(axis=1, initial=np.inf)
+    by_slot = _free_by_slot(snapshot, grid)
     return Market(
         grams=grams,
         grams_sum=grams_sum,
         closed_sum=closed_sum,
-        free=np.maximum(snapshot.capacity.free, 0).astype(np.float64),
+        free=np.ascontiguousarray(by_slot.min(axis=2)),
+        mean_free=np.ascontiguousarray(by_slot.mean(axis=2)),
+        arrival=np.ascontiguousarray(intensity),
         cheapest=np.where(np.isfinite(cheapest), cheapest, 0.0),
     )
 
 
-def _families(
-    snapshot: PlanSnapshot, requests: Sequence[PlanRequest]
-) -> tuple[list[_Shape], Ints, Floats]:
-    """Distinct shapes of choices per device of the first one; the shape and the scale of each request."""
-    rows = {row: index for index, row in enumerate(snapshot.capacity.rows)}
-    shapes: dict[_Shape, int] = {}
-    # Requests often share one tuple of choices: seen by identity, it is not looked into again.
-    seen: dict[int, tuple[int, float]] = {}
-    family = np.zeros(len(requests), dtype=np.int64)
-    scale = np.zeros(len(requests))
-    for index, request in enumerate(requests):
-        known = seen.get(id(request.choices))
-        if known is None:
-            shape = _shape(request.choices, rows)
-            known = (shapes.setdefault(shape, len(shapes)), float(request.choices[0].gpus))
-            seen[id(request.choices)] = known
-        family[index], scale[index] = known
-    return list(shapes), family, scale
+def _summable(values: Floats) -> Floats:
+    """The values rounded to multiples of a power of two, so that their sums are exact and equal windows cost the same."""
+    top = float(values.sum(axis=1).max(initial=0.0))
+    if top <= 0:
+        return np.ascontiguousarray(values)
+    quantum = 2.0 ** (np.ceil(np.log2(top)) - 50)
+    return np.ascontiguousarray(np.rint(values / quantum) * quantum)
 
 
-def _shape(choices: Sequence[Choice], rows: dict[tuple[str, str], int]) -> _Shape:
-    unit = choices[0].gpus
-    return tuple(
-        (
-            rows[choice.cluster.cluster_id, choice.accelerator],
-            choice.duration_s,
-            choice.power_w / unit,
-            choice.gpus / unit,
-        )
-        for choice in choices
-    )
+def _free_by_slot(snapshot: PlanSnapshot, grid: SlotGrid) -> Floats:
+    """Free devices in the parts of each slot, shape (rows, slots, parts)."""
+    free = np.maximum(snapshot.capacity.free, 0).astype(np.float64)
+    has_s = snapshot.capacity.grid.slot_s
+    if has_s > grid.slot_s:
+        free = np.repeat(free, has_s // grid.slot_s, axis=1)
+    return free.reshape(len(free), grid.n_slots, -1)
 
 
-def _tables(shapes: Sequence[_Shape], grid: SlotGrid) -> tuple[Tables, Ints, Ints]:
-    """One table for each distinct length of each shape."""
-    first, first_table, positions = [0], [0], list[int]()
-    chosen: list[tuple[int, int, float, float]] = []
-    lengths: list[int] = []
-    for shape in shapes:
-        by_length: dict[int, list[int]] = {}
-        for position, (_, duration_s, _, _) in enumerate(shape):
-            by_length.setdefault(duration_s, []).append(position)
-        for duration_s, members in by_length.items():
-            lengths.append(duration_s)
-            positions += members
-            chosen += [shape[position] for position in members]
-            first.append(len(chosen))
-        first_table.append(len(lengths))
-    length = np.array(lengths, dtype=np.int64)
-    whole, rest_s = np.divmod(length, grid.slot_s)
-    row, _, watts, gpus = zip(*chosen, strict=True) if chosen else ((), (), (), ())
-    nothing = np.zeros(len(length), dtype=np.int64)
-    tables = Tables(
-        first=np.array(first, dtype=np.int64),
-        row=np.array(row, dtype=np.int64),
-        watts=np.array(watts, dtype=np.float64),
-        gpus=np.array(gpus, dtype=np.float64),
-        extra=np.zeros(len(chosen)),
+@dataclass(frozen=True, slots=True)
+class _Links:
+    """Links of the jobs to their tables: `first` (jobs + 1,) and `table` (links,)."""
+
+    first: Ints
+    table: Ints
+
+    @property
+    def owner(self) -> Ints:
+        """The job of each link."""
+        return np.repeat(np.arange(len(self.first) - 1), np.diff(self.first))
+
+
+class _Keep:
+    """What windows of first slots keep."""
+
+    MARGINS: Final = 0  # all times, and the margins before deadlines
+    TIMES: Final = 1  # all times
+    BOUND: Final = 2  # a cell for any allowed start that costs no more than it
+
+
+def _links(layout: Layout, family: Ints) -> _Links:
+    widths = np.diff(layout.first_table)[family]
+    first = np.concatenate(([0], np.cumsum(widths)))
+    table = np.repeat(layout.first_table[family] - first[:-1], widths) + np.arange(first[-1])
+    return _Links(first, table)
+
+
+def _on_slots(layout: Layout, grid: SlotGrid) -> Tables:
+    """The tables with their lengths in slots."""
+    whole, rest_s = np.divmod(layout.length_s, grid.slot_s)
+    nothing = np.zeros(len(whole), dtype=np.int64)
+    return Tables(
+        first=layout.first,
+        row=layout.row,
+        watts=layout.watts,
+        gpus=layout.gpus,
+        extra=layout.extra,
+        moved=layout.moved,
+        mask=layout.mask,
         whole=whole,
         rest=rest_s / grid.slot_s,
         touched=whole + (rest_s > 0),
         low=nothing,
         high=nothing,
     )
-    return tables, np.array(first_table, dtype=np.int64), np.array(positions, dtype=np.int64)
-
-
-def _times(snapshot: PlanSnapshot, requests: Sequence[PlanRequest]) -> Ints:
-    """Earliest start, deadline and latest start of each request in seconds of the grid, shape (jobs, 3)."""
-    grid = snapshot.forecast.grid
-    now_s = max(0, grid.offset_up_s(snapshot.now))
-    return np.array(
-        [
-            (
-                max(now_s, grid.offset_up_s(request.earliest_at)),
-                grid.offset_down_s(request.deadline_at),
-                _NEVER if request.start_by_at is None else grid.offset_down_s(request.start_by_at),
-            )
-            for request in requests
-        ],
-        dtype=np.int64,
-    ).reshape(len(requests), 3)
 
 
 def _windows(
-    grid: SlotGrid, tables: Tables, table: Ints, length: Ints, times: Ints, margins: Ints
+    grid: SlotGrid, layout: Layout, tables: Tables, links: _Links, columns: Columns, keeps: int
 ) -> tuple[Ints, Ints]:
-    """First slots for which both ways of lying in the touched slots keep the request's times."""
-    earliest, deadline, start_by = times.T
-    low = -(-earliest // grid.slot_s)
-    end = np.minimum((deadline - margins) // grid.slot_s, grid.n_slots)
-    touched = tables.touched[table]
-    # A run that ends on a border starts this much after the border of its first slot.
-    late_s = touched * grid.slot_s - length[table]
-    high = np.minimum(end - touched, (start_by - late_s) // grid.slot_s)
-    return low, high
+    """First and last first slot of each link.
 
-
-def _wide_windows(
-    grid: SlotGrid, tables: Tables, table: Ints, length: Ints, times: Ints
-) -> tuple[Ints, Ints]:
-    """First slots that hold, for any allowed start, a cell that costs no more.
-
-    Between two borders of a window's cost it is linear in the start, so one of its ends is no dearer.
+    Where times are kept, both ways of lying in the touched slots keep them. Of any allowed start, the cell of its
+    slot or the next one costs no more: between two borders the cost is linear in the start.
     """
-    earliest, deadline, start_by = times.T
-    latest = np.minimum(deadline - length[table], start_by)
-    low = np.minimum(earliest // grid.slot_s, grid.n_slots)
-    high = np.minimum(-(-latest // grid.slot_s), grid.n_slots - tables.touched[table])
-    return low, np.where(latest < earliest, low - 1, high)
+    table, slot_s = links.table, grid.slot_s
+    earliest, deadline, start_by = columns.times[links.owner].T
+    earliest = np.maximum(earliest, columns.now_s + layout.ready_s[table])
+    touched, length = tables.touched[table], layout.length_s[table]
+    if keeps == _Keep.BOUND:
+        latest = np.minimum(deadline - length, start_by)
+        low = np.minimum(earliest // slot_s, grid.n_slots)
+        high = np.minimum(-(-latest // slot_s), grid.n_slots - touched)
+        return low, np.where(latest < earliest, low - 1, high)
+    if keeps == _Keep.MARGINS:
+        deadline = deadline - layout.margin_s[table]
+    low = -(-earliest // slot_s)
+    end = np.minimum(deadline // slot_s, grid.n_slots)
+    # A run that ends on a border starts this much after the border of its first slot.
+    late_s = touched * slot_s - length
+    return low, np.minimum(end - touched, (start_by - late_s) // slot_s)
 
 
-def _reach(tables: Tables, windows: Sequence[tuple[Ints, Ints]], table: Ints) -> tuple[Ints, Ints]:
-    """For each table the first and last first slot that any window asks for."""
-    low = np.full(len(tables.whole), _NEVER, dtype=np.int64)
+def _reach(tables: Tables, links: _Links, windows: Sequence[tuple[Ints, Ints]]) -> Tables:
+    """The tables with the first and last first slot that any window asks for."""
+    low = np.full(len(tables.whole), NEVER, dtype=np.int64)
     high = np.full(len(tables.whole), -1, dtype=np.int64)
     for lows, highs in windows:
         is_asked = lows <= highs
-        np.minimum.at(low, table[is_asked], lows[is_asked])
-        np.maximum.at(high, table[is_asked], highs[is_asked])
-    return np.where(high < 0, 0, low), high
+        np.minimum.at(low, links.table[is_asked], lows[is_asked])
+        np.maximum.at(high, links.table[is_asked], highs[is_asked])
+    return tables._replace(low=np.where(high < 0, 0, low), high=high)
+
+
+def _rough(grid: SlotGrid, columns: Columns) -> Demand | None:
+    """Few shapes that stand for many; None where that would not spare much."""
+    if len(columns.shapes) < _ROUGH_FROM:
+        return None
+    shapes, stands = roughly(columns.shapes, grid)
+    if len(shapes) > len(columns.shapes) / 2:
+        return None
+    layout = lay_out(shapes)
+    family = stands[columns.family]
+    links = _links(layout, family)
+    lengths = _on_slots(layout, grid)
+    wide = _windows(grid, layout, lengths, links, columns, _Keep.BOUND)
+    tables = _reach(lengths, links, [wide])
+    return _demand(grid, tables, layout, family, columns, links, wide)
+
+
+def _demand(
+    grid: SlotGrid,
+    tables: Tables,
+    layout: Layout,
+    family: Ints,
+    columns: Columns,
+    links: _Links,
+    wide: tuple[Ints, Ints],
+) -> Demand:
+    jobs = Jobs(links.first, links.table, *wide, columns.scale, columns.limit)
+    is_aligned = not (tables.rest.any() or (columns.times % grid.slot_s).any())
+    times = columns.times // grid.slot_s if is_aligned else columns.times
+    groups, first_job = _grouped(jobs, family, len(layout.first_table) - 1, times)
+    first_table = layout.first_table
+    families = Families(
+        first_table,
+        first_job,
+        int(np.diff(first_table).max(initial=1)),
+        int(np.diff(tables.first[first_table]).max(initial=1)),
+    )
+    return Demand(tables=tables, families=families, groups=groups)
 
 
 def _grouped(jobs: Jobs, family: Ints, n_families: int, times: Ints) -> tuple[Jobs, Ints]:
-    """Jobs of one family with the same windows as one, by family; and where each family begins."""
+    """Jobs of one family with the same windows as one, by family; and where each family begins.
+
+    Limits on grams are left out: without them a bound is only lower.
+    """
     n_links = np.diff(jobs.first)
     start = jobs.first[:-1]
-    # Windows follow from the family and the times, so that the first and last link tell them apart.
-    stop = jobs.first[1:] - 1
+    # Windows follow from the family and the times; those of a single link are all there is to know.
     keys: NDArray[np.int64] = np.stack(
-        (family, jobs.low[start], jobs.high[start], jobs.high[stop], times[:, 1], times[:, 2])
-        if (n_links > 1).any()
-        else (family, jobs.low[start], jobs.high[start])
+        (family, *times.T) if (n_links > 1).any() else (family, jobs.low[start], jobs.high[start])
     )
     _, representative, group = np.unique(keys, axis=1, return_index=True, return_inverse=True)
     scale: Floats = np.bincount(group.ravel(), jobs.scale, minlength=len(representative)).astype(
@@ -261,6 +328,12 @@ def _grouped(jobs: Jobs, family: Ints, n_families: int, times: Ints) -> tuple[Jo
     widths = n_links[representative]
     first = np.concatenate(([0], np.cumsum(widths)))
     links = np.repeat(start[representative] - first[:-1], widths) + np.arange(first[-1])
-    grouped = Jobs(first, jobs.table[links], jobs.low[links], jobs.high[links], scale)
-    first_group = np.searchsorted(family[representative], np.arange(n_families + 1))
-    return grouped, first_group
+    grouped = Jobs(
+        first,
+        jobs.table[links],
+        jobs.low[links],
+        jobs.high[links],
+        scale,
+        np.full(len(scale), np.inf),
+    )
+    return grouped, np.searchsorted(family[representative], np.arange(n_families + 1))

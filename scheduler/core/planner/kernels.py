@@ -27,8 +27,10 @@ class Market(NamedTuple):
     Args:
         grams: (rows, slots), gCO2e of one watt over the whole slot, PUE included.
         grams_sum: (rows, slots + 1), its running sums.
-        closed_sum: (rows, slots + 1), running count of slots that no run may touch.
-        free: (rows, slots), devices, 0 or more.
+        closed_sum: (masks, rows, slots + 1), running count of slots that no run may touch.
+        free: (rows, slots), devices that are free all through the slot, 0 or more.
+        mean_free: (rows, slots), devices that are free on average over the slot.
+        arrival: (rows, slots), gCO2e of a kWh that moves data to a run that starts there and then.
         cheapest: (rows,), least of `grams`.
     """
 
@@ -36,6 +38,8 @@ class Market(NamedTuple):
     grams_sum: Floats
     closed_sum: Ints
     free: Floats
+    mean_free: Floats
+    arrival: Floats
     cheapest: Floats
 
 
@@ -44,7 +48,9 @@ class Tables(NamedTuple):
 
     Args:
         first: (tables + 1,), choices `first[k]` to `first[k + 1]` belong to table k.
-        row, watts, gpus, extra: (choices,); `extra` is grams besides the run, such as moving data.
+        row, watts, gpus, extra, moved: (choices,); `extra` is money in the grams that it is worth, `moved` the
+            kWh of moving data.
+        mask: (tables,), which slots are closed.
         whole, rest, touched: (tables,), slots that a run fills, the part of one more, and how many it touches.
         low, high: (tables,), first slots that any job asks for.
     """
@@ -54,6 +60,8 @@ class Tables(NamedTuple):
     watts: Floats
     gpus: Floats
     extra: Floats
+    moved: Floats
+    mask: Ints
     whole: Ints
     rest: Floats
     touched: Ints
@@ -68,6 +76,7 @@ class Jobs(NamedTuple):
         first: (jobs + 1,), links `first[j]` to `first[j + 1]` belong to job j.
         table, low, high: (links,), with the first and last allowed first slot.
         scale: (jobs,), of the job, or the sum over the group.
+        limit: (jobs,), most grams that it may emit.
     """
 
     first: Ints
@@ -75,6 +84,7 @@ class Jobs(NamedTuple):
     low: Ints
     high: Ints
     scale: Floats
+    limit: Floats
 
 
 class Families(NamedTuple):
@@ -126,13 +136,15 @@ def integrate(load: Floats) -> None:
 
 @compiled
 def cell_grams(market: Market, tables: Tables, k: int, c: int, slot: int) -> float:
-    """Grams of one cell at scale 1."""
+    """Grams, and money in grams, of one cell at scale 1."""
     r, full, part = tables.row[c], tables.whole[k], tables.rest[k]
     length = market.grams_sum[r, slot + full] - market.grams_sum[r, slot]
     if part > 0.0:
         here, there = market.grams[r, slot], market.grams[r, slot + full]
         length += min(part * there, there - here + part * here)
-    grams: float = tables.watts[c] * length + tables.extra[c]
+    grams: float = (
+        tables.watts[c] * length + tables.extra[c] + tables.moved[c] * market.arrival[r, slot]
+    )
     return grams
 
 
@@ -150,7 +162,7 @@ def price_choice(
     r, w, g, more = tables.row[c], tables.watts[c], tables.gpus[c], tables.extra[c]
     full, part, n = tables.whole[k], tables.rest[k], tables.touched[k]
     low = tables.low[k]
-    grams, charges, shut = market.grams_sum[r], prices_sum[r], market.closed_sum[r]
+    grams, charges, shut = market.grams_sum[r], prices_sum[r], market.closed_sum[tables.mask[k], r]
     for slot in range(low, tables.high[k] + 1):
         costs[slot - low] = (
             w * (grams[slot + full] - grams[slot])
@@ -162,6 +174,11 @@ def price_choice(
             here = w * market.grams[r, slot] + g * prices[r, slot]
             there = w * market.grams[r, slot + full] + g * prices[r, slot + full]
             costs[slot - low] += min(part * there, there - here + part * here)
+    if tables.moved[c] > 0.0:
+        # A start just before the border pays the rest of its run as from the border, its data as before it.
+        arrival = market.arrival[r]
+        for slot in range(low, tables.high[k] + 1):
+            costs[slot - low] += tables.moved[c] * min(arrival[slot], arrival[max(slot - 1, 0)])
     if shut[len(shut) - 1] > 0:
         for slot in range(low, tables.high[k] + 1):
             if shut[slot + n] > shut[slot]:
@@ -327,6 +344,18 @@ def move(tables: Tables, jobs: Jobs, load: Floats, cells: Cells, j: int, sign: f
 
 
 @compiled
+def lean(tables: Tables, jobs: Jobs, load: Floats, cells: Cells, j: int, sign: float) -> None:
+    """As `move`, but the part of a slot that a run does not fill is left to others."""
+    c = cells.choice[j]
+    if c >= 0:
+        k, gpus = jobs.table[cells.link[j]], sign * tables.gpus[c] * jobs.scale[j]
+        stop = cells.slot[j] + tables.whole[k]
+        take(load, tables.row[c], cells.slot[j], tables.whole[k], gpus)
+        if tables.rest[k] > 0.0:
+            load[tables.row[c], stop] += gpus * tables.rest[k]
+
+
+@compiled
 def sweep(
     order: Ints,
     market: Market,
@@ -339,12 +368,12 @@ def sweep(
 ) -> int:
     """Each job in turn moves to its cheapest cell at grams + prices + stiffness/2 x growth of squared overload.
 
-    Returns how many moved. Capacity may be overrun; `prices` do not change.
+    Returns how many moved. Capacity may be overrun; `prices` do not change. Runs that fill no whole slots share them.
     """
     charge = np.zeros(load.shape[1] + 1)
     moved = 0
     for j in order:
-        move(tables, jobs, load, cells, j, -1.0)
+        lean(tables, jobs, load, cells, j, -1.0)
         scale = jobs.scale[j]
         least, least_choice, least_link, least_slot = INFINITE, -1, -1, -1
         for link in range(jobs.first[j], jobs.first[j + 1]):
@@ -361,7 +390,8 @@ def sweep(
                 )
                 if w * market.cheapest[r] * (full + part) + more >= least:
                     continue
-                taken, room, price = load[r], market.free[r], prices[r]
+                data, most = tables.moved[c] * scale, jobs.limit[j] + more
+                taken, room, price = load[r], market.mean_free[r], prices[r]
                 total = 0.0
                 for t in range(first, last + n):
                     charge[t - first] = total
@@ -371,27 +401,28 @@ def sweep(
                         before = max(over - needed, 0.0)
                         total += 0.5 * stiffness * (over * over - before * before)
                 charge[last + n - first] = total
-                grams, shut = market.grams_sum[r], market.closed_sum[r]
+                grams, shut = market.grams_sum[r], market.closed_sum[tables.mask[k], r]
                 has_shut = shut[len(shut) - 1] > 0
                 for slot in range(first, last + 1):
-                    value = (
-                        w * (grams[slot + full] - grams[slot])
-                        + charge[slot - first + n]
-                        - charge[slot - first]
-                        + more
-                    )
+                    i = slot - first
+                    cost = charge[i + full] - charge[i]
+                    value = w * (grams[slot + full] - grams[slot]) + cost + more
                     if value >= least or (has_shut and shut[slot + n] > shut[slot]):
                         continue
                     if part > 0.0:
                         here, there = market.grams[r, slot], market.grams[r, slot + full]
-                        value += w * min(part * there, there - here + part * here)
-                        if value >= least:
-                            continue
+                        last_cost = part * (charge[i + n] - charge[i + full])
+                        cost += last_cost
+                        value += last_cost + w * min(part * there, there - here + part * here)
+                    if data > 0.0:
+                        value += data * market.arrival[r, slot]
+                    if value >= least or value - cost > most:
+                        continue
                     least, least_choice, least_link, least_slot = value, c, link, slot
         if least_choice != cells.choice[j] or least_slot != cells.slot[j]:
             moved += 1
         cells.choice[j], cells.link[j], cells.slot[j] = least_choice, least_link, least_slot
-        move(tables, jobs, load, cells, j, 1.0)
+        lean(tables, jobs, load, cells, j, 1.0)
     return moved
 
 
@@ -451,8 +482,9 @@ def cheapest_free(
             w, more = tables.watts[c] * scale, tables.extra[c] * scale
             if w * market.cheapest[r] * (full + part) + more >= least:
                 continue
+            moved, most = tables.moved[c] * scale, jobs.limit[j] + more
             taken, room = load[r], free[r]
-            grams, shut = market.grams_sum[r], market.closed_sum[r]
+            grams, shut = market.grams_sum[r], market.closed_sum[tables.mask[k], r]
             full_until = first - 1
             for t in range(first, first + n - 1):
                 if taken[t] + needed > room[t]:
@@ -466,7 +498,9 @@ def cheapest_free(
                 if part > 0.0:
                     here, there = market.grams[r, slot], market.grams[r, slot + full]
                     value += w * min(part * there, there - here + part * here)
-                if value < least:
+                if moved > 0.0:
+                    value += moved * market.arrival[r, slot]
+                if value < least and value <= most:
                     least, least_choice, least_link, least_slot = value, c, link, slot
     return least, least_choice, least_link, least_slot
 
@@ -491,3 +525,80 @@ def improve(
             put(cells, j, grams, choice, link, slot)
         move(tables, jobs, load, cells, j, 1.0)
     return moved
+
+
+@compiled
+def run_grams(market: Market, r: int, start_s: float, length_s: float, slot_s: float) -> float:
+    """Grams of one watt that runs from a second on, anywhere within the slots."""
+    total, slots = 0.0, market.grams.shape[1]
+    for at_s, sign in ((start_s + length_s, 1.0), (start_s, -1.0)):
+        slot = min(int(at_s // slot_s), slots - 1)
+        into = (at_s - slot * slot_s) / slot_s
+        total += sign * (market.grams_sum[r, slot] + into * market.grams[r, slot])
+    return total
+
+
+@compiled
+def has_room(
+    market: Market, load: Floats, mask: int, r: int, first: int, stop: int, needed: float
+) -> bool:
+    """Whether so many devices are free, and the slots open, from `first` to before `stop`."""
+    shut = market.closed_sum[mask, r]
+    if first < 0 or stop > market.grams.shape[1] or shut[stop] > shut[first]:
+        return False
+    for t in range(first, stop):
+        if load[r, t] + needed > market.free[r, t]:
+            return False
+    return True
+
+
+@compiled
+def settle(
+    market: Market,
+    tables: Tables,
+    jobs: Jobs,
+    length_s: Ints,
+    rims: Ints,
+    slot_s: int,
+    load: Floats,
+    cells: Cells,
+    start_s: Ints,
+) -> None:
+    """Fills the second at which each job starts: the cheapest in its cell, or on the rim of what it is allowed.
+
+    The rims, (links, 2), are the first and last allowed second: no slot begins there, so that no cell knows them.
+    """
+    for j in range(len(jobs.scale)):
+        c = cells.choice[j]
+        if c < 0:
+            continue
+        link, slot = cells.link[j], cells.slot[j]
+        k, r = jobs.table[link], tables.row[c]
+        length, w, n = length_s[k], tables.watts[c] * jobs.scale[j], tables.touched[k]
+        moved, needed = tables.moved[c] * jobs.scale[j], tables.gpus[c] * jobs.scale[j]
+        money = tables.extra[c] * jobs.scale[j]
+        more = money + moved * market.arrival[r, slot]
+        best_s = slot * slot_s
+        least = w * run_grams(market, r, best_s, length, slot_s) + more
+        late_s = (slot + n) * slot_s - length
+        if late_s > best_s:
+            value = w * run_grams(market, r, late_s, length, slot_s) + more
+            if value < least:
+                best_s, least = late_s, value
+        take(load, r, slot, n, -needed)
+        for side in range(2):
+            at_s = rims[link, side]
+            if at_s % slot_s == 0 or rims[link, 0] > rims[link, 1]:
+                continue
+            first, stop = at_s // slot_s, -(-(at_s + length) // slot_s)
+            if not has_room(market, load, tables.mask[k], r, first, stop, needed):
+                continue
+            grams = (
+                w * run_grams(market, r, at_s, length, slot_s) + moved * market.arrival[r, first]
+            )
+            if grams + money < least * (1 - 1e-12) and grams <= jobs.limit[j]:
+                best_s, least = at_s, grams + money
+        start_s[j] = best_s
+        first = best_s // slot_s
+        take(load, r, first, -(-(best_s + length) // slot_s) - first, needed)
+        cells.grams[j] = least

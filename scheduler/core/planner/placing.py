@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from scheduler.core.planner.flexible import FlexibleJobs, FlexiblePlaces
 from scheduler.core.planner.instance import Instance
 from scheduler.core.planner.kernels import (
     INFINITE,
@@ -29,6 +31,21 @@ STIFFNESS: Final = 0.5
 """First weight of squared overrun, in mean price over mean capacity."""
 PRICE_STEP: Final = 0.3
 """How far prices follow the load after a sweep, in parts of the stiffness."""
+STIFFENING: Final = 300.0
+"""How much stiffer the last sweep is than the first: enough that hardly anything is overrun at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How hard to search: placings from how many seeds, and sweeps for each."""
+
+    starts: int
+    sweeps: int
+
+    @property
+    def growth(self) -> float:
+        """Factor of the stiffness from one sweep to the next."""
+        return float(STIFFENING ** (1 / self.sweeps))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +88,9 @@ def place_softly(
     instance: Instance,
     prices: Floats,
     *,
-    sweeps: int,
-    growth: float,
+    effort: Effort,
     seed: int,
+    flexible: FlexibleJobs | None = None,
     is_over: Callable[[], bool] = lambda: False,
 ) -> Cells:
     """Cells after sweeps with growing stiffness; capacity may still be overrun somewhat."""
@@ -83,32 +100,93 @@ def place_softly(
     order: Ints = np.arange(count)
     asked = prices[prices > 0]
     stiffness = STIFFNESS * float(asked.mean() if len(asked) else 1e-9)
-    stiffness /= max(float(market.free.mean()), 1e-9)
+    stiffness /= max(float(market.mean_free.mean()), 1e-9)
     prices = prices.copy()
-    for _ in range(sweeps):
+    if flexible is not None:
+        flexible.forget()
+    for _ in range(effort.sweeps):
         chance.shuffle(order)
         sweep(order, market, instance.tables, instance.jobs, prices, stiffness, load, cells)
-        prices = np.maximum(0.0, prices + PRICE_STEP * stiffness * (load - market.free))
-        stiffness *= growth
+        if flexible is not None:
+            flexible.respond(chance, prices, stiffness, load)
+        prices = np.maximum(0.0, prices + PRICE_STEP * stiffness * (load - market.mean_free))
+        stiffness *= effort.growth
         if is_over():
             break
     return cells
 
 
-def place_firmly(instance: Instance, wanted: Cells, *, passes: int = 2) -> Placing:
-    """A placing within capacity: wishes in order of priority and size where there is room, the rest where there is any."""
+@dataclass(frozen=True, slots=True)
+class FirmOthers:
+    """Jobs that do not run whole, all their priorities, falling, and prices that guide them."""
+
+    places: FlexiblePlaces
+    levels: tuple[int, ...]
+    prices: Floats
+
+
+def place_firmly(
+    instance: Instance,
+    wanted: Cells,
+    *,
+    first: NDArray[np.bool_] | None = None,
+    others: FirmOthers | None = None,
+    passes: int = 2,
+) -> Placing:
+    """A placing within capacity: wishes in order of priority and size where there is room, the rest where there is any.
+
+    Args:
+        instance: the jobs and what is free.
+        wanted: their wishes.
+        first: (jobs,), whose wishes come before all others.
+        others: jobs that do not run whole, placed after those that do at each priority.
+        passes: of improvement, at most.
+    """
     jobs = instance.jobs
     cells = Cells(wanted.choice.copy(), wanted.link.copy(), wanted.slot.copy(), wanted.grams.copy())
     weigh(instance.market, instance.tables, jobs, cells)
-    load = np.zeros_like(instance.market.free)
-    order = np.lexsort((-size(instance), -instance.priority))
-    admit(order, instance.market, instance.tables, jobs, load, cells)
-    placing = Placing(cells, load)
-    fill(instance, placing, order)
-    for _ in range(passes):
-        if not _improve(instance, placing, order, jobs):
-            break
+    placing = Placing(cells, np.zeros_like(instance.market.free))
+    order = by_priority(instance, first)
+    if others is None:
+        admit(order, instance.market, instance.tables, jobs, placing.load, cells)
+        fill(instance, placing, order)
+    else:
+        _admit_by_level(instance, placing, order, others)
+    improve_all(instance, placing, order, passes=passes, others=others)
     return placing
+
+
+def _admit_by_level(instance: Instance, placing: Placing, order: Ints, others: FirmOthers) -> None:
+    """Wishes, then what has none, level by level: no job of a lower priority is in the way of a higher one."""
+    for level in others.levels:
+        here = order[instance.priority[order] == level]
+        market, tables, jobs = instance.market, instance.tables, instance.jobs
+        admit(here, market, tables, jobs, placing.load, placing.cells)
+        fill(instance, placing, here)
+        others.places.place(level, others.prices, placing.load)
+
+
+def by_priority(instance: Instance, first: NDArray[np.bool_] | None = None) -> Ints:
+    """Jobs by falling priority, then size; those that come `first` before."""
+    keys: list[NDArray[np.generic]] = [-size(instance), -instance.priority]
+    return np.lexsort(keys if first is None else [*keys, ~first])
+
+
+def improve_all(
+    instance: Instance,
+    placing: Placing,
+    order: Ints,
+    *,
+    passes: int = 2,
+    others: FirmOthers | None = None,
+) -> None:
+    """Moves each job in turn to its cheapest cell with room, until none moves or the passes are over."""
+    for _ in range(passes):
+        moved = _improve(instance, placing, order, instance.jobs)
+        if others is not None:
+            moved += others.places.improve(placing.load)
+        if not moved:
+            break
 
 
 def place_in_order(instance: Instance, order: Ints) -> Placing:

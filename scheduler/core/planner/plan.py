@@ -1,60 +1,27 @@
 """The planner: every waiting job a cluster, hardware and window, jointly, under capacity, with a certificate.
 
-    snapshot ─► instance ─► prices (with the bound) ─► soft placing ─► firm placing ─► exact windows ─► plan
+    snapshot ─► instance ─► prices (with the bound) ─► soft placing ─► firm placing ─► finer slots ─► seconds ─► plan
 
 Where capacity does not bind, the cheapest window of each job is the optimum and the rest is left out.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-import numpy as np
-
-from scheduler.core.job import Placement
-from scheduler.core.planner.instance import Instance, build_instance
-from scheduler.core.planner.kernels import Floats
-from scheduler.core.planner.placing import (
-    Placing,
-    place_firmly,
-    place_in_order,
-    place_softly,
-    size,
+from scheduler.core.job import JobId, Placement
+from scheduler.core.planner.chains import (
+    Chains,
+    build_chains,
+    drop_orphans,
+    use_slack,
+    within_neighbours,
 )
-from scheduler.core.planner.prices import Prices, find_prices, prove
+from scheduler.core.planner.columns import within_cost
+from scheduler.core.planner.joint import build_problem, place_jointly
+from scheduler.core.planner.kernels import Floats
+from scheduler.core.planner.regret import keep_what_holds
 from scheduler.core.planner.search import WindowSearch
-from scheduler.core.planner.snapshot import Plan, PlanSnapshot, Unplaced
-
-EXACT_UP_TO: Final = 2000
-"""Jobs up to which every placement is moved to its exact best second; beyond it only those that fit no slot."""
-_STIFFENING: Final = 300.0
-"""How much stiffer the last sweep is than the first: enough that hardly anything is overrun at the end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How hard to search: placings from how many seeds, and sweeps for each."""
-
-    starts: int
-    sweeps: int
-
-    @property
-    def growth(self) -> float:
-        """Factor of the stiffness from one sweep to the next."""
-        return float(_STIFFENING ** (1 / self.sweeps))
-
-
-def effort_for(jobs: int) -> Effort:
-    """What pays, by the number of jobs: more sweeps where each is cheap and every job weighs more."""
-    for up_to, effort in (
-        (200, Effort(starts=8, sweeps=60)),
-        (5_000, Effort(starts=2, sweeps=100)),
-        (30_000, Effort(starts=1, sweeps=40)),
-        (300_000, Effort(starts=1, sweeps=8)),
-    ):
-        if jobs <= up_to:
-            return effort
-    return Effort(starts=1, sweeps=5)
+from scheduler.core.planner.snapshot import Plan, PlanRequest, PlanSnapshot, Unplaced
 
 
 def build_plan(
@@ -74,33 +41,23 @@ def build_plan(
         start_prices: of an earlier plan on the same grid and rows.
         is_over: asked now and then; True ends the search with the best plan so far.
     """
-    search = WindowSearch(snapshot)
-    asked = [request for request in snapshot.requests if request.choices]
-    placements: dict[str, Placement] = {}
+    chains = build_chains(snapshot.requests, snapshot.now)
+    requests = _in_chains(snapshot.requests, chains.split if chains else {})
+    asked = [one for one in requests if any(within_cost(one, c) for c in one.choices)]
+    placements: dict[JobId, Placement] = {}
     prices, bound_g = None, 0.0
+    capacity = snapshot.capacity
     if asked:
-        instance = build_instance(snapshot, asked)
-        placements |= _place_rigid(search, instance)
-        found = find_prices(instance, start=start_prices, is_over=is_over)
-        prices = found.prices
-        room = _less(instance, search)
-        placing = best_placing(room, found, seed=seed, is_over=is_over)
-        placements |= _placements(snapshot, room, placing, search)
-        if len(asked) <= EXACT_UP_TO and not _is_aligned(instance, snapshot):
-            _move_exactly(search, instance, placements)
-        bound_g = found.bound_g
-    unplaced: dict[str, Unplaced] = {}
-    for request in sorted(snapshot.requests, key=lambda one: (-one.priority, one.job_id)):
-        if request.job_id not in placements:
-            answer = search.place(request)
-            if isinstance(answer, Placement):
-                placements[request.job_id] = answer
-            else:
-                unplaced[request.job_id] = answer
-    if prices is not None and len(placements) < len(asked):
-        kept = [request for request in asked if request.job_id in placements]
-        bound_g = prove(build_instance(snapshot, kept), prices) if kept else 0.0
-    ids = [request.job_id for request in snapshot.requests]
+        problem = build_problem(snapshot, asked)
+        found = problem.prices(start_prices, is_over)
+        prices, bound_g = found.prices, found.bound_g
+        placements, capacity = place_jointly(problem, found, seed=seed, is_over=is_over).settle()
+    unplaced = _finish(replace(snapshot, capacity=capacity), requests, placements, chains)
+    if prices is not None and (chains or len(placements) < len(asked)):
+        tight = _in_chains(asked, chains.tight if chains else {})
+        kept = [request for request in tight if request.job_id in placements]
+        bound_g = build_problem(snapshot, kept).bound(prices) if kept else 0.0
+    ids = [request.job_id for request in requests]
     placed = tuple(placements[one] for one in ids if one in placements)
     planned_g = sum(placement.planned_g or 0.0 for placement in placed)
     if planned_g < bound_g <= planned_g * (1 + 1e-9):
@@ -113,104 +70,47 @@ def build_plan(
     )
 
 
-def _place_rigid(search: WindowSearch, instance: Instance) -> dict[str, Placement]:
-    """Placements of the jobs that have next to no choice: too tight for any cell of whole slots."""
-    jobs = instance.easy
-    has_cell = np.zeros(len(instance.requests), dtype=bool)
-    np.logical_or.at(
-        has_cell, np.repeat(np.arange(len(has_cell)), np.diff(jobs.first)), jobs.low <= jobs.high
+def _in_chains(
+    requests: Sequence[PlanRequest], windows: Mapping[JobId, PlanRequest]
+) -> Sequence[PlanRequest]:
+    return [windows.get(one.job_id, one) for one in requests] if windows else requests
+
+
+def _finish(
+    snapshot: PlanSnapshot,
+    requests: Sequence[PlanRequest],
+    placements: dict[JobId, Placement],
+    chains: Chains | None,
+) -> dict[JobId, Unplaced]:
+    """The last steps, job by job on what is free: places for those left, slack of chains, what need not move.
+
+    Returns:
+        Why the rest has no place.
+    """
+    movable = [one for one in requests if one.held or snapshot.forecast.error_mg is not None]
+    left = [one for one in requests if one.job_id not in placements]
+    if not (left or chains or movable):
+        return {}
+    search = WindowSearch(snapshot)
+    place = {} if chains is None else {job_id: n for n, job_id in enumerate(chains.order)}
+    left.sort(
+        key=lambda one: (-one.priority, place.get(one.job_id, -1), one.deadline_at, one.job_id)
     )
-    rigid = [instance.requests[index] for index in np.flatnonzero(~has_cell)]
-    found: dict[str, Placement] = {}
-    for request in sorted(rigid, key=lambda one: (-one.priority, one.deadline_at, one.job_id)):
-        placement = search.best(request)
-        if placement is not None:
-            search.take(placement)
-            found[request.job_id] = placement
-    return found
-
-
-def _less(instance: Instance, search: WindowSearch) -> Instance:
-    """The instance with what is still free in the search."""
-    free = np.maximum(search.free, 0).astype(np.float64)
-    return replace(instance, market=instance.market._replace(free=free))
-
-
-def best_placing(
-    instance: Instance,
-    found: Prices,
-    *,
-    seed: int = 0,
-    is_over: Callable[[], bool] = lambda: False,
-) -> Placing:
-    """The best of a few placings: most jobs of the highest priority first, then least grams."""
-    count = len(instance.requests)
-    best = place_in_order(instance, np.lexsort((-size(instance), -instance.priority)))
-    if best.placed == count and best.grams <= found.bound_g * (1 + 1e-9):
-        return best
-    effort = effort_for(count)
-    for start in range(effort.starts):
-        wanted = place_softly(
-            instance,
-            found.prices,
-            sweeps=effort.sweeps,
-            growth=effort.growth,
-            seed=seed + start,
-            is_over=is_over,
-        )
-        placing = place_firmly(instance, wanted)
-        best = min(best, placing, key=lambda one: _worth(instance, one))
-        if is_over():
-            break
-    return best
-
-
-def _worth(instance: Instance, placing: Placing) -> tuple[tuple[int, ...], float]:
-    """Sort key: jobs without a place by falling priority, then grams."""
-    missing = placing.cells.choice < 0
-    levels = np.unique(instance.priority)[::-1]
-    return tuple(
-        int((missing & (instance.priority == level)).sum()) for level in levels
-    ), placing.grams
-
-
-def _placements(
-    snapshot: PlanSnapshot, instance: Instance, placing: Placing, search: WindowSearch
-) -> dict[str, Placement]:
-    """The cells as placements, which are then taken in the search."""
-    cells, tables = placing.cells, instance.tables
-    made: dict[str, Placement] = {}
-    for index in np.flatnonzero(cells.choice >= 0).tolist():
-        request, slot = instance.requests[index], int(cells.slot[index])
-        choice = request.choices[instance.choice[cells.choice[index]]]
-        late_s = int(tables.touched[instance.jobs.table[cells.link[index]]]) * instance.grid.slot_s
-        start_s = slot * instance.grid.slot_s
-        placement = search.fixed(request, choice, (start_s, start_s + late_s - choice.duration_s))
-        search.take(placement)
-        made[request.job_id] = placement
-    return made
-
-
-def _is_aligned(instance: Instance, snapshot: PlanSnapshot) -> bool:
-    """Whether all lengths and times are whole slots, so that cells hold every start worth trying."""
-    slot_s = instance.grid.slot_s
-    return not instance.tables.rest.any() and all(
-        instance.grid.offset_up_s(at) % slot_s == 0
-        for request in instance.requests
-        for at in (max(request.earliest_at, snapshot.now), request.deadline_at)
+    unplaced: dict[JobId, Unplaced] = {}
+    for request in left:
+        asked = request
+        if chains is not None and request.job_id in chains.tight:
+            asked = within_neighbours(chains, request, placements)
+        answer = search.place(asked)
+        if isinstance(answer, Placement):
+            placements[request.job_id] = answer
+        else:
+            unplaced[request.job_id] = answer
+    if chains is not None:
+        unplaced |= drop_orphans(chains, placements, search)
+        use_slack(chains, placements, search)
+    in_chains = chains.tight if chains else {}
+    keep_what_holds(
+        snapshot, [one for one in movable if one.job_id not in in_chains], placements, search
     )
-
-
-def _move_exactly(
-    search: WindowSearch, instance: Instance, placements: dict[str, Placement]
-) -> None:
-    """Moves each job in turn to its exact best second under what is free."""
-    for request in instance.requests:
-        had = placements.get(request.job_id)
-        if had is None:
-            continue
-        search.give_back(had)
-        better = search.best(request)
-        if better is not None and (better.planned_g or 0.0) < (had.planned_g or 0.0):
-            placements[request.job_id] = better
-        search.take(placements[request.job_id])
+    return unplaced

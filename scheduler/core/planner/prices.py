@@ -13,6 +13,7 @@ from typing import Final
 
 import numpy as np
 
+from scheduler.core.planner.flexible import FlexibleJobs
 from scheduler.core.planner.instance import Instance
 from scheduler.core.planner.kernels import Floats, cheapest_sum, running_sums, spread
 
@@ -20,6 +21,14 @@ HEATS: Final = (0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.0001, 0
 """Falling temperatures, in shares of the mean grams of a device and slot."""
 PASSES: Final = 50
 """Steps at each temperature: measured, twice as many change the bound by less than 0.01 %, half as many by 0.1 to 1 %."""
+
+
+_ASKED_EVERY: Final = 5
+"""Steps after which flexible jobs are asked again: each answer is a search of its own."""
+_LEAST_WEIGHT: Final = 0.05
+"""Of the newest answer in the mean."""
+PROVEN: Final = 4
+"""Temperatures, from the last, whose prices are proven: the bound of the first ones is never the best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +44,21 @@ class Prices:
     bound_g: float
 
 
-def prove(instance: Instance, prices: Floats) -> float:
+def prove(instance: Instance, prices: Floats, flexible: FlexibleJobs | None = None) -> float:
     """The lower bound that these prices give, in grams."""
-    sums = np.zeros_like(instance.market.grams_sum)
+    market, demand = instance.market, instance.exact
+    sums = np.zeros_like(market.grams_sum)
     running_sums(prices, sums)
-    paid = cheapest_sum(
-        instance.market, instance.tables, instance.families, instance.groups, prices, sums
-    )
-    return float(paid - (prices * instance.market.free).sum())
+    paid = cheapest_sum(market, demand.tables, demand.families, demand.groups, prices, sums)
+    if flexible is not None:
+        paid += flexible.bound(market, prices)
+    return float(paid - (prices * market.mean_free).sum())
 
 
 def find_prices(
     instance: Instance,
     *,
+    flexible: FlexibleJobs | None = None,
     start: Floats | None = None,
     heats: tuple[float, ...] = HEATS,
     passes: int = PASSES,
@@ -56,50 +67,80 @@ def find_prices(
     """The best prices found.
 
     Args:
-        instance: jobs and market.
+        instance: jobs that run whole, and market.
+        flexible: other jobs.
         start: prices of an earlier plan on the same market, where there is one; it then may begin cooler.
         heats: falling temperatures, in shares of the mean grams of a device and slot.
         passes: steps at each.
         is_over: asked after each temperature; True ends the search with what was found so far.
     """
-    market, load = instance.market, np.zeros_like(instance.market.free)
-    sums = np.zeros_like(market.grams_sum)
+    market = instance.market
     prices = np.zeros_like(market.free) if start is None else start.copy()
-    best = Prices(prices, prove(instance, prices))
-    for heat in heats:
-        heat_g = heat * _mean_grams(instance)
-        ahead, before, momentum = prices.copy(), prices.copy(), 1.0
-        for _ in range(passes):
-            running_sums(ahead, sums)
-            spread(
-                market,
-                instance.tables,
-                instance.families,
-                instance.groups,
-                ahead,
-                sums,
-                heat_g,
-                load,
-            )
-            wanting = load - market.free
-            # The curvature of the smoothed dual in one price is at most load / heat.
-            prices = np.maximum(
-                0.0, ahead + heat_g * wanting / np.maximum(np.maximum(market.free, load), 1e-9)
-            )
-            if float((wanting * (prices - before)).sum()) < 0:
-                momentum = 1.0
-            following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
-            ahead = np.maximum(0.0, prices + (momentum - 1) / following * (prices - before))
-            before, momentum = prices, following
-        bound_g = prove(instance, prices)
-        if bound_g > best.bound_g:
-            best = Prices(prices, bound_g)
-        if is_over():
+    best = Prices(prices, prove(instance, prices, flexible))
+    others = None if flexible is None else _Others(flexible, prices)
+    mean_g = _mean_grams(instance, flexible)
+    for index, heat in enumerate(heats):
+        prices = _descend(instance, prices, heat * mean_g, passes, others=others)
+        is_last = is_over()
+        if is_last or index >= len(heats) - PROVEN:
+            bound_g = prove(instance, prices, flexible)
+            if bound_g > best.bound_g:
+                best = Prices(prices, bound_g)
+        if is_last:
             break
     return best
 
 
-def _mean_grams(instance: Instance) -> float:
-    """Mean grams of a device over a slot."""
-    watts = instance.tables.watts / np.maximum(instance.tables.gpus, 1e-9)
-    return max(float(watts.mean() * instance.market.grams.mean()), 1e-9)
+class _Others:
+    """The load of flexible jobs: a running mean of what they answer to prices, which is as smooth as theirs may be."""
+
+    def __init__(self, flexible: FlexibleJobs, prices: Floats) -> None:
+        self._flexible: Final = flexible
+        self.load = flexible.answer(prices)
+        self._asked = 0
+
+    def ask(self, prices: Floats) -> None:
+        self._asked += 1
+        weight = max(_LEAST_WEIGHT, 2 / (self._asked + 2))
+        self.load = (1 - weight) * self.load + weight * self._flexible.answer(prices)
+
+
+def _descend(
+    instance: Instance, prices: Floats, heat_g: float, passes: int, *, others: _Others | None
+) -> Floats:
+    """The prices after so many accelerated steps at one temperature, in grams a device and slot."""
+    market, demand = instance.market, instance.rough
+    load, sums = np.zeros_like(market.free), np.zeros_like(market.grams_sum)
+    ahead, before, momentum = prices, prices, 1.0
+    for index in range(passes):
+        running_sums(ahead, sums)
+        spread(market, demand.tables, demand.families, demand.groups, ahead, sums, heat_g, load)
+        if others is not None:
+            if index % _ASKED_EVERY == 0:
+                others.ask(ahead)
+            load += others.load
+        wanting = load - market.mean_free
+        # The curvature of the smoothed dual in one price is at most load / heat.
+        prices = np.maximum(
+            0.0, ahead + heat_g * wanting / np.maximum(np.maximum(market.mean_free, load), 1e-9)
+        )
+        if float((wanting * (prices - before)).sum()) < 0:
+            momentum = 1.0
+        following = (1 + np.sqrt(1 + 4 * momentum**2)) / 2
+        ahead = np.maximum(0.0, prices + (momentum - 1) / following * (prices - before))
+        before, momentum = prices, following
+    return prices
+
+
+def _mean_grams(instance: Instance, flexible: FlexibleJobs | None) -> float:
+    """Mean grams of a device over a slot, and of its money."""
+    tables, mean = instance.tables, float(instance.market.grams.mean())
+    found = []
+    if len(tables.row):
+        gpus = np.maximum(tables.gpus, 1e-9)
+        slots = np.repeat(np.maximum(tables.whole + tables.rest, 1e-9), np.diff(tables.first))
+        found.append(float((tables.watts / gpus).mean() * mean))
+        found[-1] += float((tables.extra / gpus / slots).mean())
+    if flexible is not None:
+        found.append(flexible.watts_per_gpu() * mean)
+    return max([*found, 1e-9])

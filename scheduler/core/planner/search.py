@@ -1,14 +1,15 @@
 """The best window of one job under what is free: exact over every start, cluster and hardware option."""
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from scheduler.core.footprint import emissions_g, energy_kwh
+from scheduler.core.footprint import emissions_g
 from scheduler.core.job import Placement
+from scheduler.core.planner.columns import money_weight, now_s, within_cost
+from scheduler.core.planner.placements import Footprints
 from scheduler.core.planner.snapshot import (
     Choice,
     PlanRequest,
@@ -17,7 +18,8 @@ from scheduler.core.planner.snapshot import (
     UnplacedReason,
 )
 from scheduler.core.planner.windows import NO_COST, Profile, best_start
-from scheduler.core.timegrid import Window, format_instant
+from scheduler.core.terms import NO_LIMITS, Limits
+from scheduler.core.timegrid import format_instant
 from scheduler.core.units import format_duration
 
 _Key = tuple[float, int, str, int]
@@ -25,12 +27,12 @@ _Key = tuple[float, int, str, int]
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A candidate: orders by carbon, then start, then cluster, then option."""
+    """A candidate: orders by carbon (and money in grams), then start, then cluster, then option."""
 
     score_mg: int
     start_s: int
     choice: Choice
-    integral_mg_s: int | None
+    is_known: bool
 
     @property
     def key(self) -> _Key:
@@ -43,27 +45,31 @@ class WindowSearch:
     def __init__(self, snapshot: PlanSnapshot) -> None:
         self._snapshot: Final = snapshot
         self._grid: Final = snapshot.forecast.grid
+        self._fine: Final = snapshot.capacity.grid
         self._free: Final[NDArray[np.int64]] = snapshot.capacity.free.copy()
         self._row: Final = {row: index for index, row in enumerate(snapshot.capacity.rows)}
-        self._now_s: Final = max(0, self._grid.offset_up_s(snapshot.now))
-        forecast, slot_s = snapshot.forecast, self._grid.slot_s
-        self._flat: Final = Profile.build(np.zeros(self._grid.n_slots, dtype=np.int64), slot_s)
-        self._by_zone: Final = {
-            zone_id: (Profile.build(g, slot_s, is_unknown), is_unknown)
-            for zone_id, g, is_unknown in zip(
-                forecast.zone_ids, forecast.mg_per_kwh, forecast.layer < 0, strict=True
-            )
-        }
+        self._now_s: Final = now_s(snapshot)
+        self._parts: Final = self._grid.slot_s // self._fine.slot_s
+        self._footprints: Final = Footprints(snapshot)
+        self._flat: Final = Profile.build(
+            np.zeros(self._fine.n_slots, dtype=np.int64), self._fine.slot_s
+        )
+        self._by_cluster: Final[dict[str, tuple[Profile, NDArray[np.bool_]]]] = {}
 
     def place(self, request: PlanRequest) -> Placement | Unplaced:
         """The best placement under what is free, which is then taken; or why there is none."""
         found = self.best(request)
-        if found is None and self._snapshot.is_fail_open:
+        if found is None and self._snapshot.is_fail_open and not self._is_limited(request):
             found = self.earliest(request)
         if found is None:
             return self.refusal(request)
         self.take(found)
         return found
+
+    def _is_limited(self, request: PlanRequest) -> bool:
+        """Whether it is the job's own limits that leave it no place."""
+        has_limits = request.limits != NO_LIMITS
+        return has_limits and self.best(replace(request, limits=NO_LIMITS)) is not None
 
     def place_late(self, request: PlanRequest) -> Placement | None:
         """The placement that ends first, deadline or not, which is then taken."""
@@ -74,27 +80,55 @@ class WindowSearch:
 
     def take(self, placement: Placement) -> None:
         """Takes a placement's devices away from what is free."""
-        row = self._row[placement.cluster_id, placement.accelerator]
-        for window in placement.segments:
-            self._free[row, self._grid.slots_touched(window)] -= placement.gpus
+        self._change(placement, -1)
 
     def give_back(self, placement: Placement) -> None:
         """Undoes `take`."""
+        self._change(placement, 1)
+
+    def has_room(self, placement: Placement) -> bool:
+        """Whether its devices are free."""
         row = self._row[placement.cluster_id, placement.accelerator]
-        for window in placement.segments:
-            self._free[row, self._grid.slots_touched(window)] += placement.gpus
+        return all(
+            bool((self._free[row, self._fine.slots_touched(window)] >= gpus).all())
+            for window, gpus in placement.stretches
+        )
+
+    def again(self, request: PlanRequest, held: Placement) -> Placement | None:
+        """An earlier placement at what it is expected to emit now; None where it does not hold any more."""
+        choice = next(
+            (
+                one
+                for one in request.choices
+                if (one.cluster.cluster_id, one.option) == (held.cluster_id, held.option)
+            ),
+            None,
+        )
+        starts_s = [self._grid.offset_up_s(window.start_at) for window in held.segments]
+        stops_s = [self._grid.offset_up_s(window.end_at) for window in held.segments]
+        is_whole = len(held.segments) == 1 and not held.widths
+        if (
+            choice is None
+            or not is_whole
+            or stops_s[0] - starts_s[0] != choice.duration_s
+            or not self._earliest_s(request, choice) <= starts_s[0]
+            or starts_s[0] > self._latest_s(request, choice)
+        ):
+            return None
+        profile = self._profile(request, choice, ignores_capacity=True)
+        if profile.costs_at(np.array(starts_s), choice.duration_s)[0] == NO_COST:
+            return None
+        return self._placement(request, _Found(0, starts_s[0], choice, is_known=True))
+
+    def _change(self, placement: Placement, sign: int) -> None:
+        row = self._row[placement.cluster_id, placement.accelerator]
+        for window, gpus in placement.stretches:
+            self._free[row, self._fine.slots_touched(window)] += sign * gpus
 
     @property
     def free(self) -> NDArray[np.int64]:
-        """Devices that are left, shape (rows, slots); negative where more is in use than there is."""
+        """Devices that are left, shape (rows, slots of the capacity); negative where more is in use than there is."""
         return self._free
-
-    def fixed(self, request: PlanRequest, choice: Choice, starts_s: tuple[int, ...]) -> Placement:
-        """The placement of this choice at the cheapest of these starts, the first of equal ones; nothing is checked."""
-        profile = self._by_zone[choice.cluster.zone_id][0]
-        costs = profile.costs_at(np.array(starts_s), choice.duration_s)
-        index = int(costs.argmin())
-        return self._placement(request, _Found(0, starts_s[index], choice, int(costs[index])))
 
     def best(self, request: PlanRequest, *, ignores_capacity: bool = False) -> Placement | None:
         """The lowest-carbon placement, or None. Nothing is taken.
@@ -105,6 +139,7 @@ class WindowSearch:
             found = [
                 candidate
                 for choice in request.choices
+                if within_cost(request, choice)
                 if (candidate := self._cheapest(request, choice, keeps_margin, ignores_capacity))
             ]
             if found:
@@ -132,56 +167,78 @@ class WindowSearch:
 
         None where no forecast covers it.
         """
-        start_s = self._earliest_s(request)
-        profile = self._profile(choice, ignores_capacity=True)
-        cost = int(profile.costs_at(np.array([start_s]), choice.duration_s)[0])
-        if cost == NO_COST:
+        start_s = self._earliest_s(request, choice)
+        profile = self._profile(request, choice, ignores_capacity=True)
+        if profile.costs_at(np.array([start_s]), choice.duration_s)[0] == NO_COST:
             return None
-        return self._placement(request, _Found(0, start_s, choice, cost))
+        return self._placement(request, _Found(0, start_s, choice, is_known=True))
 
     def _cheapest(
         self, request: PlanRequest, choice: Choice, keeps_margin: bool, ignores_capacity: bool
     ) -> _Found | None:
         latest_s = self._latest_s(request, choice, margin_s=choice.margin_s if keeps_margin else 0)
-        profile = self._profile(choice, ignores_capacity=ignores_capacity)
-        found = best_start(profile, choice.duration_s, self._earliest_s(request), latest_s)
+        profile = self._profile(request, choice, ignores_capacity=ignores_capacity)
+        earliest_s = self._earliest_s(request, choice)
+        found = best_start(profile, choice.duration_s, earliest_s, latest_s)
         if found is None:
             return None
         start_s, integral = found
-        score_mg = round(
-            emissions_g(
-                power_w=choice.power_w, pue=choice.cluster.pue, integral_mg_s=integral * 1000
-            )
-        )
-        return _Found(score_mg, start_s, choice, integral)
+        pue = 1.0 if choice.cluster.pue_by_hour else choice.cluster.pue
+        grams = emissions_g(power_w=choice.power_w, pue=pue, integral_mg_s=integral)
+        if choice.move.kwh:
+            grams += self._footprints.moved_g(choice, start_s)
+        if request.limits.max_carbon_g is not None and grams > request.limits.max_carbon_g:
+            return None
+        weight = money_weight(request)
+        if weight:
+            grams += weight * (choice.cost(choice.gpus * choice.duration_s) or 0.0)
+        return _Found(round(grams * 1000), start_s, choice, is_known=True)
 
     def _first(self, request: PlanRequest, choice: Choice) -> _Found | None:
         """The earliest start that has room: the cheapest window where every hour costs the same."""
         flat = self._flat.without(self._free[self._row_of(choice)] < choice.gpus)
-        found = best_start(
-            flat,
-            choice.duration_s,
-            self._earliest_s(request),
-            self._latest_s(request, choice),
-        )
+        earliest_s = self._earliest_s(request, choice)
+        found = best_start(flat, choice.duration_s, earliest_s, self._latest_s(request, choice))
         if found is None:
             return None
         start_s, _ = found
-        profile = self._profile(choice, ignores_capacity=False)
+        profile, _ = self._of_cluster(choice)
         actual = int(profile.costs_at(np.array([start_s]), choice.duration_s)[0])
-        return _Found(0, start_s, choice, None if actual == NO_COST else actual)
+        return _Found(0, start_s, choice, is_known=actual != NO_COST)
 
-    def _profile(self, choice: Choice, *, ignores_capacity: bool) -> Profile:
-        known, unknown = self._by_zone[choice.cluster.zone_id]
+    def _profile(self, request: PlanRequest, choice: Choice, *, ignores_capacity: bool) -> Profile:
+        known, unknown = self._of_cluster(choice)
+        floor = request.limits.min_renewable_share
+        if floor:
+            forecast = self._snapshot.forecast
+            below = forecast.is_below([forecast.zone(choice.cluster.zone_id)], floor)[0]
+            unknown = unknown | np.repeat(below, self._parts)
         if ignores_capacity:
-            return known
+            return known.without(unknown) if floor else known
         return known.without(unknown | (self._free[self._row_of(choice)] < choice.gpus))
+
+    def _of_cluster(self, choice: Choice) -> tuple[Profile, NDArray[np.bool_]]:
+        """Intensity of a cluster on the slots of the capacity (times its PUE, where that changes), and where it is unknown."""
+        cluster = choice.cluster
+        found = self._by_cluster.get(cluster.cluster_id)
+        if found is None:
+            forecast = self._snapshot.forecast
+            row = forecast.zone(cluster.zone_id)
+            values = forecast.mg_per_kwh[row]
+            if cluster.pue_by_hour:
+                values = np.rint(values * cluster.pue_on(self._grid)).astype(np.int64)
+            unknown = np.repeat(forecast.layer[row] < 0, self._parts)
+            profile = Profile.build(np.repeat(values, self._parts), self._fine.slot_s, unknown)
+            found = self._by_cluster[cluster.cluster_id] = (profile, unknown)
+        return found
 
     def _row_of(self, choice: Choice) -> int:
         return self._row[choice.cluster.cluster_id, choice.accelerator]
 
-    def _earliest_s(self, request: PlanRequest) -> int:
-        return max(self._now_s, self._grid.offset_up_s(request.earliest_at))
+    def _earliest_s(self, request: PlanRequest, choice: Choice) -> int:
+        """The first second at which it may start there, its data moved."""
+        earliest_s = self._grid.offset_up_s(request.earliest_at)
+        return max(earliest_s, self._now_s + choice.move.seconds)
 
     def _latest_s(self, request: PlanRequest, choice: Choice, *, margin_s: int = 0) -> int:
         latest_s = self._grid.offset_down_s(request.deadline_at) - choice.duration_s - margin_s
@@ -191,33 +248,9 @@ class WindowSearch:
 
     def _placement(self, request: PlanRequest, found: _Found) -> Placement:
         choice = found.choice
-        cluster = choice.cluster
-        start_at = self._grid.at(found.start_s)
-        window = Window(start_at, start_at + timedelta(seconds=choice.duration_s))
-        planned_g = None
-        if found.integral_mg_s is not None:
-            planned_g = emissions_g(
-                power_w=choice.power_w, pue=cluster.pue, integral_mg_s=found.integral_mg_s
-            )
-        return Placement(
-            job_id=request.job_id,
-            cluster_id=cluster.cluster_id,
-            region_id=cluster.region_id,
-            zone_id=cluster.zone_id,
-            option=choice.option,
-            accelerator=choice.accelerator,
-            gpus=choice.gpus,
-            power_w=choice.power_w,
-            pue=cluster.pue,
-            segments=(window,),
-            energy_kwh=energy_kwh(
-                power_w=choice.power_w, duration_s=choice.duration_s, pue=cluster.pue
-            ),
-            planned_g=planned_g,
-            provenance=None
-            if planned_g is None
-            else self._snapshot.forecast.provenance(cluster.zone_id, window),
-        )
+        stop_s = found.start_s + choice.duration_s
+        stretch = (found.start_s, stop_s, choice.gpus, choice.power_w)
+        return self._footprints.place(request, choice, [stretch], is_known=found.is_known)
 
     def refusal(self, request: PlanRequest) -> Unplaced:
         """Why a job has no place under what is free, and when it could end."""
@@ -230,14 +263,24 @@ class WindowSearch:
         first = self.earliest(request, ignores_deadline=True)
         finish_at = first.window.end_at if first else None
         shortest_s = min(choice.duration_s for choice in request.choices)
-        earliest_s = self._earliest_s(request)
-        if all(self._latest_s(request, choice) < earliest_s for choice in request.choices):
+        earliest_s = max(self._now_s, self._grid.offset_up_s(request.earliest_at))
+        if all(
+            self._latest_s(request, choice) < self._earliest_s(request, choice)
+            for choice in request.choices
+        ):
             return Unplaced(
                 job_id=request.job_id,
                 reason=UnplacedReason.PAST_DEADLINE,
                 detail=f"a run of {format_duration(shortest_s)} from "
                 f"{format_instant(self._grid.at(earliest_s))} cannot end by "
                 f"{format_instant(request.deadline_at)}",
+                earliest_finish_at=finish_at,
+            )
+        if self._is_limited(request):
+            return Unplaced(
+                job_id=request.job_id,
+                reason=UnplacedReason.OVER_LIMIT,
+                detail=_limits_sentence(request.limits),
                 earliest_finish_at=finish_at,
             )
         if self.earliest(request) is not None:
@@ -254,3 +297,17 @@ class WindowSearch:
             f"{format_instant(request.deadline_at)}",
             earliest_finish_at=finish_at,
         )
+
+
+def _limits_sentence(limits: Limits) -> str:
+    """What the job asks that no window before its deadline gives."""
+    asked = [
+        f"{name} {value:g}"
+        for name, value in (
+            ("max_cost", limits.max_cost),
+            ("max_carbon_g", limits.max_carbon_g),
+            ("min_renewable_share", limits.min_renewable_share),
+        )
+        if value is not None
+    ]
+    return f"no window that has room before the deadline keeps {' and '.join(asked)}"
