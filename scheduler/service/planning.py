@@ -341,7 +341,8 @@ class Planning:
                     plan = build_plan(self._snapshot(fixed, (*requests, asked), now))
                     found = {placement.job_id: placement for placement in plan.placements}
                     had = {record.job.job_id for record in movable if _holds(record, now)}
-                    if had | {asked.job_id} <= found.keys() and _keeps_order(found, asked):
+                    is_whole = had | {asked.job_id} <= found.keys()
+                    if is_whole and not _late_ones(plan, movable) and _is_in_time(found, asked):
                         return found[asked.job_id]
         raise _infeasible(request, refused, job)
 
@@ -386,7 +387,7 @@ def _late_ones(plan: Plan, records: Sequence[JobRecord]) -> set[str]:
     return {
         placement.job_id
         for placement in plan.placements
-        if placement.window.end_at > deadlines[placement.job_id]
+        if placement.window.end_at > deadlines.get(placement.job_id, placement.window.end_at)
     }
 
 
@@ -411,10 +412,12 @@ def _ran(record: JobRecord) -> tuple[int, int]:
     return len(record.runs), len(record.runs[-1].spans) if record.runs else 0
 
 
-def _keeps_order(found: Mapping[JobId, Placement], request: PlanRequest) -> bool:
-    """Whether the job starts after all that it waits for."""
-    start_at = found[request.job_id].window.start_at
-    return all(other in found and found[other].window.end_at <= start_at for other in request.after)
+def _is_in_time(found: Mapping[JobId, Placement], request: PlanRequest) -> bool:
+    """Whether the job starts after all that it waits for, and ends by its deadline."""
+    window = found[request.job_id].window
+    return window.end_at <= request.deadline_at and all(
+        other in found and found[other].window.end_at <= window.start_at for other in request.after
+    )
 
 
 def _is_movable(record: JobRecord, now: datetime, following: Following) -> bool:

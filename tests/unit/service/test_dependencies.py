@@ -155,7 +155,6 @@ def test_late_predecessor_makes_the_job_late_rather_than_lost(make: Make) -> Non
     assert started_hour(world, last) == 3
 
 
-@pytest.mark.xfail(reason="the planner does not order jobs of one plan yet", strict=False)
 def test_predecessor_moves_forward_for_a_job_with_a_near_deadline(make: Make) -> None:
     world = make()
     first = world.submit("first", hours=2, patience=20)
