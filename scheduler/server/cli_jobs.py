@@ -55,7 +55,7 @@ def plan_snapshot(path: Path, *, time_limit: str | None, seed: int) -> Document:
     from rich.console import Console  # noqa: PLC0415 - likewise
 
     from adapters.hardware_tables import load_hardware  # noqa: PLC0415 - likewise
-    from scheduler.server.snapshot_files import Timing, plan_file  # noqa: PLC0415 - imports numba
+    from scheduler.server.plan_documents import Timing, plan_file  # noqa: PLC0415 - imports numba
 
     limit_s = None if time_limit is None else float(parse_duration(time_limit, field="time-limit"))
     try:

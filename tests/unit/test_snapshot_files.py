@@ -12,7 +12,7 @@ import pytest
 from adapters.hardware_tables import load_hardware
 from scheduler.core.errors import InvalidConfigError, InvalidDataError, InvalidInputError
 from scheduler.server import cli
-from scheduler.server.snapshot_files import Timing, plan_file
+from scheduler.server.plan_documents import Timing, plan_file
 
 Document = dict[str, Any]
 NOW = "2022-03-01T00:00:00Z"

@@ -5,7 +5,9 @@ from datetime import timedelta
 from typing import Final
 
 from scheduler.core.job import Baseline, Placement
+from scheduler.core.planner.crowd import Crowd
 from scheduler.core.planner.search import WindowSearch
+from scheduler.core.planner.sentences import compared, grams_text, saving_sentence
 from scheduler.core.planner.snapshot import PlanRequest, PlanSnapshot
 from scheduler.core.timegrid import format_instant
 
@@ -33,9 +35,22 @@ class Explanation:
 
 
 def explain(
-    snapshot: PlanSnapshot, request: PlanRequest, chosen: Placement, baseline: Baseline
+    snapshot: PlanSnapshot,
+    request: PlanRequest,
+    chosen: Placement,
+    baseline: Baseline,
+    *,
+    crowd: Crowd | None = None,
 ) -> Explanation:
-    """The explanation of `chosen`. The snapshot must not count the job's own reservation."""
+    """The explanation of `chosen`.
+
+    Args:
+        snapshot: must not count the job's own reservation.
+        request: the job.
+        chosen: its placement.
+        baseline: what it is compared with.
+        crowd: of the plan that placed it, where it is at hand.
+    """
     search = WindowSearch(snapshot)
     others = tuple(
         choice for choice in request.choices if choice.cluster.cluster_id != chosen.cluster_id
@@ -55,7 +70,8 @@ def explain(
         run_now=run_now,
         with_more_slack=later,
         reasons=(
-            chosen_sentence(chosen, baseline),
+            saving_sentence(chosen, baseline.planned_g, baseline.cluster_id),
+            *(crowd.sentences(chosen) if crowd else ()),
             _runner_up_sentence(chosen, runner_up),
             _now_sentence(chosen, run_now),
             _slack_sentence(chosen, later),
@@ -63,36 +79,25 @@ def explain(
     )
 
 
-def chosen_sentence(chosen: Placement, baseline: Baseline) -> str:
-    """Where, when, how much, and how that compares with running at once."""
-    where = f"{chosen.cluster_id} ({chosen.region_id}) at {format_instant(chosen.window.start_at)}"
-    if chosen.planned_g is None:
-        return f"Runs on {where}: no forecast covers it, so it starts as early as there is room."
-    sentence = f"Runs on {where}: {_grams(chosen.planned_g)} expected"
-    if baseline.planned_g is None:
-        return sentence + "."
-    return f"{sentence}, {_compare(chosen.planned_g, baseline.planned_g)} running at once on {baseline.cluster_id}."
-
-
 def _runner_up_sentence(chosen: Placement, runner_up: Placement | None) -> str:
     if runner_up is None or runner_up.planned_g is None:
         return "No other cluster can run it in time."
     sentence = (
         f"Second: {runner_up.cluster_id} ({runner_up.region_id}) at "
-        f"{format_instant(runner_up.window.start_at)} with {_grams(runner_up.planned_g)}"
+        f"{format_instant(runner_up.window.start_at)} with {grams_text(runner_up.planned_g)}"
     )
     if chosen.planned_g is None:
         return sentence + "."
-    return f"{sentence}, {_compare(runner_up.planned_g, chosen.planned_g)} the choice."
+    return f"{sentence}, {compared(runner_up.planned_g, chosen.planned_g)} the choice."
 
 
 def _now_sentence(chosen: Placement, run_now: Placement | None) -> str:
     if run_now is None or run_now.planned_g is None:
         return "No forecast covers a start right now."
-    sentence = f"Starting now on {run_now.cluster_id} would emit {_grams(run_now.planned_g)}"
+    sentence = f"Starting now on {run_now.cluster_id} would emit {grams_text(run_now.planned_g)}"
     if chosen.planned_g is None:
         return sentence + "."
-    return f"{sentence}, {_compare(run_now.planned_g, chosen.planned_g)} the choice."
+    return f"{sentence}, {compared(run_now.planned_g, chosen.planned_g)} the choice."
 
 
 def _slack_sentence(chosen: Placement, later: Placement | None) -> str:
@@ -103,17 +108,6 @@ def _slack_sentence(chosen: Placement, later: Placement | None) -> str:
         return "6 more hours before the deadline would buy nothing."
     share = gain_g / chosen.planned_g
     return (
-        f"6 more hours before the deadline would save another {_grams(gain_g)} ({share:.1%}), on "
+        f"6 more hours before the deadline would save another {grams_text(gain_g)} ({share:.1%}), on "
         f"{later.cluster_id} at {format_instant(later.window.start_at)}."
     )
-
-
-def _grams(grams: float) -> str:
-    return f"{grams / 1000:,.1f} kg" if abs(grams) >= 10_000 else f"{grams:,.1f} g"
-
-
-def _compare(grams: float, reference_g: float) -> str:
-    if reference_g <= 0 or abs(grams - reference_g) < 0.0005 * reference_g:
-        return "the same as"
-    share = abs(grams / reference_g - 1)
-    return f"{share:.1%} {'less' if grams < reference_g else 'more'} than"

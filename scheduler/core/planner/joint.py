@@ -1,6 +1,6 @@
 """The best of a few placings of all jobs together: those that run whole, and those that pause or change their width."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from scheduler.core.planner.kernels import Cells, Floats
 from scheduler.core.planner.placements import Footprints
 from scheduler.core.planner.placing import Effort, FirmOthers, Placing, place_softly
 from scheduler.core.planner.prices import Prices, find_prices, prove
-from scheduler.core.planner.snapshot import PlanRequest, PlanSnapshot
+from scheduler.core.planner.snapshot import NOBODY, PlanRequest, PlanSnapshot, Watch
 
 
 def effort_for(jobs: int) -> Effort:
@@ -49,9 +49,9 @@ class Problem:
             sorted(found | (self.flexible.priorities if self.flexible else set()), reverse=True)
         )
 
-    def prices(self, start: Floats | None, is_over: Callable[[], bool]) -> Prices:
+    def prices(self, start: Floats | None, watch: Watch = NOBODY) -> Prices:
         """Capacity prices and the bound that they prove."""
-        return find_prices(self.instance, flexible=self.flexible, start=start, is_over=is_over)
+        return find_prices(self.instance, flexible=self.flexible, start=start, watch=watch)
 
     def bound(self, prices: Floats) -> float:
         """The bound that these prices prove."""
@@ -109,9 +109,7 @@ def _placements(run: Run, footprints: Footprints) -> dict[JobId, Placement]:
     return footprints.place_runs(requests, choices, run.start_s[has_place])
 
 
-def place_jointly(
-    problem: Problem, found: Prices, *, seed: int, is_over: Callable[[], bool]
-) -> Placed:
+def place_jointly(problem: Problem, found: Prices, *, seed: int, watch: Watch = NOBODY) -> Placed:
     """The best of a few placings: most jobs of the highest priority first, then least grams."""
     stage = finer_stage(problem.snapshot, problem.instance, problem.flexible)
     nobody = np.zeros_like(found.prices)
@@ -127,14 +125,14 @@ def place_jointly(
             effort=effort,
             seed=seed + start,
             flexible=problem.flexible,
-            is_over=is_over,
+            watch=watch,
         )
         best = min(
             best,
             _firmly(problem, stage, wanted, found.prices),
             key=lambda one: one.worth,
         )
-        if is_over():
+        if watch.is_over():
             break
     return best
 

@@ -6,7 +6,6 @@ stiffly, and prices follow the load (an augmented Lagrangian, by Gauss-Seidel). 
 last, and placed anew where there is room.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,6 +25,7 @@ from scheduler.core.planner.kernels import (
     sweep,
     weigh,
 )
+from scheduler.core.planner.snapshot import NOBODY, Watch
 
 STIFFNESS: Final = 0.5
 """First weight of squared overrun, in mean price over mean capacity."""
@@ -91,7 +91,7 @@ def place_softly(
     effort: Effort,
     seed: int,
     flexible: FlexibleJobs | None = None,
-    is_over: Callable[[], bool] = lambda: False,
+    watch: Watch = NOBODY,
 ) -> Cells:
     """Cells after sweeps with growing stiffness; capacity may still be overrun somewhat."""
     market, count = instance.market, len(instance.requests)
@@ -104,14 +104,15 @@ def place_softly(
     prices = prices.copy()
     if flexible is not None:
         flexible.forget()
-    for _ in range(effort.sweeps):
+    for index in range(effort.sweeps):
         chance.shuffle(order)
         sweep(order, market, instance.tables, instance.jobs, prices, stiffness, load, cells)
         if flexible is not None:
             flexible.respond(chance, prices, stiffness, load)
         prices = np.maximum(0.0, prices + PRICE_STEP * stiffness * (load - market.mean_free))
         stiffness *= effort.growth
-        if is_over():
+        watch.tell("places", (index + 1) / effort.sweeps)
+        if watch.is_over():
             break
     return cells
 

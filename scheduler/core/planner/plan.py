@@ -5,7 +5,7 @@
 Where capacity does not bind, the cheapest window of each job is the optimum and the rest is left out.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from scheduler.core.job import JobId, Placement
@@ -21,7 +21,7 @@ from scheduler.core.planner.joint import build_problem, place_jointly
 from scheduler.core.planner.kernels import Floats
 from scheduler.core.planner.regret import keep_what_holds
 from scheduler.core.planner.search import WindowSearch
-from scheduler.core.planner.snapshot import Plan, PlanRequest, PlanSnapshot, Unplaced
+from scheduler.core.planner.snapshot import NOBODY, Plan, PlanRequest, PlanSnapshot, Unplaced, Watch
 
 
 def build_plan(
@@ -29,7 +29,7 @@ def build_plan(
     *,
     seed: int = 0,
     start_prices: Floats | None = None,
-    is_over: Callable[[], bool] = lambda: False,
+    watch: Watch = NOBODY,
 ) -> Plan:
     """A placement, or the reason against one, for every request of the snapshot.
 
@@ -39,7 +39,7 @@ def build_plan(
         snapshot: what there is and what is asked.
         seed: of the order in which jobs move.
         start_prices: of an earlier plan on the same grid and rows.
-        is_over: asked now and then; True ends the search with the best plan so far.
+        watch: who looks on, and may end the search.
     """
     chains = build_chains(snapshot.requests, snapshot.now)
     requests = _in_chains(snapshot.requests, chains.split if chains else {})
@@ -49,9 +49,9 @@ def build_plan(
     capacity = snapshot.capacity
     if asked:
         problem = build_problem(snapshot, asked)
-        found = problem.prices(start_prices, is_over)
+        found = problem.prices(start_prices, watch)
         prices, bound_g = found.prices, found.bound_g
-        placements, capacity = place_jointly(problem, found, seed=seed, is_over=is_over).settle()
+        placements, capacity = place_jointly(problem, found, seed=seed, watch=watch).settle()
     unplaced = _finish(replace(snapshot, capacity=capacity), requests, placements, chains)
     if prices is not None and (chains or len(placements) < len(asked)):
         tight = _in_chains(asked, chains.tight if chains else {})

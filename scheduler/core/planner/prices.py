@@ -7,7 +7,6 @@ its cells by Boltzmann weights, which makes the dual smooth; its gradient is fol
 (Nesterov 2005, "Smooth minimization of non-smooth functions") while the temperature falls.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +15,7 @@ import numpy as np
 from scheduler.core.planner.flexible import FlexibleJobs
 from scheduler.core.planner.instance import Instance
 from scheduler.core.planner.kernels import Floats, cheapest_sum, running_sums, spread
+from scheduler.core.planner.snapshot import NOBODY, Watch
 
 HEATS: Final = (0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.0001, 0.00005)
 """Falling temperatures, in shares of the mean grams of a device and slot."""
@@ -62,7 +62,7 @@ def find_prices(
     start: Floats | None = None,
     heats: tuple[float, ...] = HEATS,
     passes: int = PASSES,
-    is_over: Callable[[], bool] = lambda: False,
+    watch: Watch = NOBODY,
 ) -> Prices:
     """The best prices found.
 
@@ -72,7 +72,7 @@ def find_prices(
         start: prices of an earlier plan on the same market, where there is one; it then may begin cooler.
         heats: falling temperatures, in shares of the mean grams of a device and slot.
         passes: steps at each.
-        is_over: asked after each temperature; True ends the search with what was found so far.
+        watch: asked after each temperature whether the search is over.
     """
     market = instance.market
     prices = np.zeros_like(market.free) if start is None else start.copy()
@@ -81,7 +81,8 @@ def find_prices(
     mean_g = _mean_grams(instance, flexible)
     for index, heat in enumerate(heats):
         prices = _descend(instance, prices, heat * mean_g, passes, others=others)
-        is_last = is_over()
+        watch.tell("prices", (index + 1) / len(heats))
+        is_last = watch.is_over()
         if is_last or index >= len(heats) - PROVEN:
             bound_g = prove(instance, prices, flexible)
             if bound_g > best.bound_g:

@@ -1,6 +1,6 @@
 """What the planner reads, and what it answers."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -108,6 +108,30 @@ class PlanSnapshot:
     capacity: CapacityLedger
     requests: tuple[PlanRequest, ...]
     is_fail_open: bool = False
+
+
+def _never() -> bool:
+    return False
+
+
+def _silently(stage: str, share: float) -> None:
+    """Tells nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Who looks on while a plan is made.
+
+    Args:
+        is_over: asked now and then; True ends the search with the best plan so far.
+        tell: called with the name of a stage and the share of it that is done, 0 to 1.
+    """
+
+    is_over: Callable[[], bool] = _never
+    tell: Callable[[str, float], None] = _silently
+
+
+NOBODY: Final = Watch()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

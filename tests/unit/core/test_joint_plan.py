@@ -8,16 +8,18 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from scheduler.core.planner import finer, joint, kernels, placing, plan, prices
 from scheduler.core.planner import instance as instance_module
-from scheduler.core.planner import kernels, placing, plan, prices
 from scheduler.core.planner.instance import build_instance
-from scheduler.core.planner.plan import Effort, build_plan, effort_for
+from scheduler.core.planner.joint import effort_for
+from scheduler.core.planner.placing import Effort
+from scheduler.core.planner.plan import build_plan
 from scheduler.core.planner.prices import find_prices, prove
 from scheduler.core.planner.snapshot import Choice, Plan, PlanRequest, PlanSnapshot
 from scheduler.core.planner.warm import warm_up
 from tests.unit.core.builders import HOUR, at, cluster, request, reservation, snapshot
 
-MODULES: tuple[ModuleType, ...] = (kernels, prices, placing, instance_module, plan)
+MODULES: tuple[ModuleType, ...] = (kernels, prices, placing, instance_module, finer, joint, plan)
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for module, (name, value) in itertools.product(MODULES, list(vars(kernels).items())):
         if hasattr(value, "py_func") and hasattr(module, name):
             monkeypatch.setattr(module, name, value.py_func)
-    monkeypatch.setattr(plan, "effort_for", lambda _: Effort(starts=1, sweeps=4))
+    monkeypatch.setattr(joint, "effort_for", lambda _: Effort(starts=1, sweeps=4))
     return
 
 
@@ -133,7 +135,7 @@ def test_interpreted_kernels_keep_every_promise(case: str) -> None:
 def test_compiled_kernels_plan_the_same_as_interpreted_ones(
     case: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "effort_for", lambda _: Effort(starts=1, sweeps=4))
+    monkeypatch.setattr(joint, "effort_for", lambda _: Effort(starts=1, sweeps=4))
     compiled = build_plan(CASES[case]())
     request.getfixturevalue("interpreted")
     found = build_plan(CASES[case]())
