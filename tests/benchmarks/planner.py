@@ -14,7 +14,7 @@ from scipy.sparse import coo_array
 from scheduler.core.planner.instance import Instance, build_instance
 from scheduler.core.planner.kernels import Floats, Ints
 from scheduler.core.planner.placing import place_in_order, size
-from scheduler.core.planner.plan import best_placing, build_plan
+from scheduler.core.planner.plan import build_plan
 from scheduler.core.planner.prices import find_prices
 from scheduler.core.planner.snapshot import Plan, PlanSnapshot
 from tests.benchmarks.measure import write

@@ -109,7 +109,14 @@ def _placements(run: Run, footprints: Footprints) -> dict[JobId, Placement]:
     return footprints.place_runs(requests, choices, run.start_s[has_place])
 
 
-def place_jointly(problem: Problem, found: Prices, *, seed: int, watch: Watch = NOBODY) -> Placed:
+def place_jointly(
+    problem: Problem,
+    found: Prices,
+    *,
+    effort: Effort | None = None,
+    seed: int,
+    watch: Watch = NOBODY,
+) -> Placed:
     """The best of a few placings: most jobs of the highest priority first, then least grams."""
     stage = finer_stage(problem.snapshot, problem.instance, problem.flexible)
     nobody = np.zeros_like(found.prices)
@@ -117,7 +124,7 @@ def place_jointly(problem: Problem, found: Prices, *, seed: int, watch: Watch = 
     missing, grams = best.worth
     if not any(missing) and grams <= found.bound_g * (1 + 1e-9):
         return best
-    effort = effort_for(len(problem))
+    effort = effort or effort_for(len(problem))
     for start in range(effort.starts):
         wanted = place_softly(
             stage.room,

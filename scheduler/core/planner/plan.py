@@ -8,6 +8,7 @@ Where capacity does not bind, the cheapest window of each job is the optimum and
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from scheduler.core.capacity import CapacityLedger
 from scheduler.core.job import JobId, Placement
 from scheduler.core.planner.chains import (
     Chains,
@@ -21,7 +22,15 @@ from scheduler.core.planner.joint import build_problem, place_jointly
 from scheduler.core.planner.kernels import Floats
 from scheduler.core.planner.regret import keep_what_holds
 from scheduler.core.planner.search import WindowSearch
-from scheduler.core.planner.snapshot import NOBODY, Plan, PlanRequest, PlanSnapshot, Unplaced, Watch
+from scheduler.core.planner.snapshot import (
+    NOBODY,
+    Memory,
+    Plan,
+    PlanRequest,
+    PlanSnapshot,
+    Unplaced,
+    Watch,
+)
 
 
 def build_plan(
@@ -52,7 +61,7 @@ def build_plan(
         found = problem.prices(start_prices, watch)
         prices, bound_g = found.prices, found.bound_g
         placements, capacity = place_jointly(problem, found, seed=seed, watch=watch).settle()
-    unplaced = _finish(replace(snapshot, capacity=capacity), requests, placements, chains)
+    unplaced, left = _finish(replace(snapshot, capacity=capacity), requests, placements, chains)
     if prices is not None and (chains or len(placements) < len(asked)):
         tight = _in_chains(asked, chains.tight if chains else {})
         kept = [request for request in tight if request.job_id in placements]
@@ -67,6 +76,7 @@ def build_plan(
         unplaced=tuple(unplaced[one] for one in ids if one in unplaced),
         lower_bound_g=max(0.0, bound_g),
         prices=prices,
+        memory=Memory(snapshot, left),
     )
 
 
@@ -81,16 +91,16 @@ def _finish(
     requests: Sequence[PlanRequest],
     placements: dict[JobId, Placement],
     chains: Chains | None,
-) -> dict[JobId, Unplaced]:
+) -> tuple[dict[JobId, Unplaced], CapacityLedger]:
     """The last steps, job by job on what is free: places for those left, slack of chains, what need not move.
 
     Returns:
-        Why the rest has no place.
+        Why the rest has no place, and what is still free.
     """
     movable = [one for one in requests if one.held or snapshot.forecast.error_mg is not None]
     left = [one for one in requests if one.job_id not in placements]
     if not (left or chains or movable):
-        return {}
+        return {}, snapshot.capacity
     search = WindowSearch(snapshot)
     place = {} if chains is None else {job_id: n for n, job_id in enumerate(chains.order)}
     left.sort(
@@ -113,4 +123,4 @@ def _finish(
     keep_what_holds(
         snapshot, [one for one in movable if one.job_id not in in_chains], placements, search
     )
-    return unplaced
+    return unplaced, replace(snapshot.capacity, free=search.free.copy())

@@ -19,6 +19,8 @@ from scheduler.core.planner.snapshot import NOBODY, Watch
 
 HEATS: Final = (0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.0001, 0.00005)
 """Falling temperatures, in shares of the mean grams of a device and slot."""
+_WARM_FROM: Final = 3
+"""The first temperature of a search that starts from prices: hotter ones would melt them."""
 PASSES: Final = 50
 """Steps at each temperature: measured, twice as many change the bound by less than 0.01 %, half as many by 0.1 to 1 %."""
 
@@ -60,7 +62,6 @@ def find_prices(
     *,
     flexible: FlexibleJobs | None = None,
     start: Floats | None = None,
-    heats: tuple[float, ...] = HEATS,
     passes: int = PASSES,
     watch: Watch = NOBODY,
 ) -> Prices:
@@ -70,12 +71,11 @@ def find_prices(
         instance: jobs that run whole, and market.
         flexible: other jobs.
         start: prices of an earlier plan on the same market, where there is one; it then may begin cooler.
-        heats: falling temperatures, in shares of the mean grams of a device and slot.
-        passes: steps at each.
+        passes: steps at each temperature.
         watch: asked after each temperature whether the search is over.
     """
-    market = instance.market
-    prices = np.zeros_like(market.free) if start is None else start.copy()
+    heats = HEATS if start is None else HEATS[_WARM_FROM:]
+    prices = np.zeros_like(instance.market.free) if start is None else start.copy()
     best = Prices(prices, prove(instance, prices, flexible))
     others = None if flexible is None else _Others(flexible, prices)
     mean_g = _mean_grams(instance, flexible)

@@ -144,6 +144,14 @@ class Unplaced:
     earliest_finish_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What was asked, and what the placements leave free."""
+
+    snapshot: PlanSnapshot
+    left: CapacityLedger
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Plan:
     """Outcome of one planning, in the order of the requests.
@@ -152,12 +160,14 @@ class Plan:
         lower_bound_g: no feasible plan that places the same jobs emits less; placements without a
             forecast are not counted. Proven by `prices`.
         prices: (rows, slots), what a device is worth there and then, in grams; None where nothing was asked.
+        memory: what a later plan can make use of.
     """
 
     placements: tuple[Placement, ...]
     unplaced: tuple[Unplaced, ...]
     lower_bound_g: float = 0.0
     prices: NDArray[np.float64] | None = None
+    memory: Memory | None = None
 
     @property
     def emissions_g(self) -> float:

@@ -15,7 +15,7 @@ from scheduler.core.planner.joint import effort_for
 from scheduler.core.planner.placing import Effort
 from scheduler.core.planner.plan import build_plan
 from scheduler.core.planner.prices import find_prices, prove
-from scheduler.core.planner.snapshot import Choice, Plan, PlanRequest, PlanSnapshot
+from scheduler.core.planner.snapshot import Choice, Plan, PlanRequest, PlanSnapshot, Watch
 from scheduler.core.planner.warm import warm_up
 from tests.unit.core.builders import HOUR, at, cluster, request, reservation, snapshot
 
@@ -198,7 +198,7 @@ def _optimum(g: list[float], hours: list[int], *, gpus: int) -> float | None:
 
 def test_search_that_is_over_gives_the_best_so_far_with_its_gap() -> None:
     made = crowded()
-    found = build_plan(made, is_over=lambda: True)
+    found = build_plan(made, watch=Watch(is_over=lambda: True))
     check(made, found)
     assert found.gap > 0
 
