@@ -186,13 +186,19 @@ class Planning:
         following = self._following(records, now)
         moving = frozenset(record.job.job_id for record in movable)
         answers = [
-            following.place(self._requests.of(record, now), record.job, moving)
+            following.place(self._request(record, now, following), record.job, moving)
             for record in movable
         ]
         return (
             tuple(one for one in answers if isinstance(one, PlanRequest)),
             tuple(one for one in answers if isinstance(one, Unplaced)),
         )
+
+    def _request(self, record: JobRecord, now: datetime, following: Following) -> PlanRequest:
+        """What is left to do, and where an earlier plan put it, if it can stay there."""
+        is_placed = record.state is _S.PLANNED and _holds(record, now)
+        stays = is_placed and not following.is_early(record)
+        return replace(self._requests.of(record, now), held=record.placement if stays else None)
 
     def _following(self, records: Iterable[JobRecord], now: datetime) -> Following:
         slot = timedelta(seconds=self._policy.slot_s)
