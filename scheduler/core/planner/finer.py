@@ -15,7 +15,7 @@ from scheduler.core.capacity import CapacityLedger
 from scheduler.core.planner.columns import NEVER
 from scheduler.core.planner.flexible import FlexibleJobs
 from scheduler.core.planner.instance import Instance, refined
-from scheduler.core.planner.kernels import Cells, Floats, Ints, settle
+from scheduler.core.planner.kernels import Cells, Floats, Ints, settle_starts
 from scheduler.core.planner.placing import (
     FirmOthers,
     Placing,
@@ -157,7 +157,7 @@ def _settled(instance: Instance, placing: Placing, has_rims: bool) -> Run:
     margin = layout.margin_s[jobs.table]
     latest = np.minimum(deadline - layout.length_s[jobs.table] - margin, start_by)
     start_s = np.zeros(len(jobs.scale), dtype=np.int64)
-    settle(
+    settle_starts(
         instance.market,
         instance.tables,
         jobs,

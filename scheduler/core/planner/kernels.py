@@ -553,7 +553,7 @@ def has_room(
 
 
 @compiled
-def settle(
+def settle_starts(
     market: Market,
     tables: Tables,
     jobs: Jobs,

@@ -145,7 +145,7 @@ NO_SHAKING: Final = Shaking(rounds=0, steps=0)
 def shaking_for(jobs: int) -> Shaking:
     """What pays, by the number of jobs."""
     if jobs <= 80:
-        return Shaking(rounds=20, steps=12_000, tries=400)
+        return Shaking(rounds=min(20, jobs), steps=200 * jobs, tries=400)
     if jobs <= SMALL:
         return Shaking(rounds=4, steps=60_000, tries=200)
     return Shaking(rounds=0, steps=0)

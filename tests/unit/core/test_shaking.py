@@ -69,7 +69,7 @@ def cells_of(instance: Instance, j: int, *, is_easy: bool) -> list[tuple[float, 
         k = int(jobs.table[link])
         for c in range(tables.first[k], tables.first[k + 1]):
             for slot in range(jobs.low[link], jobs.high[link] + 1):
-                shut = market.closed_sum[tables.row[c]]
+                shut = market.closed_sum[0, tables.row[c]]
                 if shut[slot + tables.touched[k]] == shut[slot]:
                     grams = jobs.scale[j] * cell_grams(market, tables, k, c, slot)
                     found.append((grams, c, link, slot))
