@@ -276,7 +276,12 @@ def _spec(client: GridtideClient, job: DemoJob) -> dict[str, Any]:
     if job.start_by_hours is not None:
         spec["start_by"] = (now + timedelta(hours=job.start_by_hours)).isoformat()
     if job.is_interruptible:
-        spec["interruptible"] = {"min_chunk": "1h", "checkpoint_cost": "30m"}
+        # Its user will pause it: a plan with pauses of its own would leave no time for that.
+        spec["interruptible"] = {
+            "min_chunk": "1h",
+            "checkpoint_cost": "30m",
+            "max_interruptions": 0,
+        }
     return spec
 
 

@@ -1,7 +1,7 @@
 """Planning: turns stored jobs into a snapshot, asks the planner, writes the placements back."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -15,6 +15,7 @@ from scheduler.core.job import (
     WAITING_STATES,
     Baseline,
     Job,
+    JobId,
     JobRecord,
     JobState,
     Placement,
@@ -185,13 +186,19 @@ class Planning:
         following = self._following(records, now)
         moving = frozenset(record.job.job_id for record in movable)
         answers = [
-            following.place(self._requests.of(record, now), record.job, moving)
+            following.place(self._request(record, now, following), record.job, moving)
             for record in movable
         ]
         return (
             tuple(one for one in answers if isinstance(one, PlanRequest)),
             tuple(one for one in answers if isinstance(one, Unplaced)),
         )
+
+    def _request(self, record: JobRecord, now: datetime, following: Following) -> PlanRequest:
+        """What is left to do, and where an earlier plan put it, if it can stay there."""
+        is_placed = record.state is _S.PLANNED and _holds(record, now)
+        stays = is_placed and not following.is_early(record)
+        return replace(self._requests.of(record, now), held=record.placement if stays else None)
 
     def _following(self, records: Iterable[JobRecord], now: datetime) -> Following:
         slot = timedelta(seconds=self._policy.slot_s)
@@ -335,11 +342,14 @@ class Planning:
                 asked = following.place(
                     replace(request, earliest_at=max(job.earliest_start_at, now)), job, moving
                 )
-                requests, blocked = self._asked(records, movable, now)
-                if isinstance(asked, PlanRequest) and not blocked:
+                requests, _ = self._asked(records, movable, now)
+                if isinstance(asked, PlanRequest):
                     plan = build_plan(self._snapshot(fixed, (*requests, asked), now))
-                    if not plan.unplaced and _keeps_order(plan, asked):
-                        return plan.placements[-1]
+                    found = {placement.job_id: placement for placement in plan.placements}
+                    had = {record.job.job_id for record in movable if _holds(record, now)}
+                    is_whole = had | {asked.job_id} <= found.keys()
+                    if is_whole and not _late_ones(plan, movable) and _is_in_time(found, asked):
+                        return found[asked.job_id]
         raise _infeasible(request, refused, job)
 
     def _current_search(self) -> WindowSearch:
@@ -383,7 +393,7 @@ def _late_ones(plan: Plan, records: Sequence[JobRecord]) -> set[str]:
     return {
         placement.job_id
         for placement in plan.placements
-        if placement.window.end_at > deadlines[placement.job_id]
+        if placement.window.end_at > deadlines.get(placement.job_id, placement.window.end_at)
     }
 
 
@@ -408,11 +418,12 @@ def _ran(record: JobRecord) -> tuple[int, int]:
     return len(record.runs), len(record.runs[-1].spans) if record.runs else 0
 
 
-def _keeps_order(plan: Plan, request: PlanRequest) -> bool:
-    """Whether the plan has the job start after all that it waits for."""
-    windows = {placement.job_id: placement.window for placement in plan.placements}
-    start_at = windows[request.job_id].start_at
-    return all(windows[other].end_at <= start_at for other in request.after)
+def _is_in_time(found: Mapping[JobId, Placement], request: PlanRequest) -> bool:
+    """Whether the job starts after all that it waits for, and ends by its deadline."""
+    window = found[request.job_id].window
+    return window.end_at <= request.deadline_at and all(
+        other in found and found[other].window.end_at <= window.start_at for other in request.after
+    )
 
 
 def _is_movable(record: JobRecord, now: datetime, following: Following) -> bool:

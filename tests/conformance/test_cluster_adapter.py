@@ -89,6 +89,7 @@ def test_job_sees_what_interfaces_promises(runs: Runs) -> None:
         "GRIDTIDE_JOB_ID": "promised",
         "GRIDTIDE_ATTEMPT": "2",
         "GRIDTIDE_SEGMENT": "3",
+        "GRIDTIDE_GPUS": "1",
         "GRIDTIDE_DEADLINE": "2026-03-03T00:00:00Z",
         "GRIDTIDE_WINDOW_END": "2026-03-03T00:00:00Z",
     }

@@ -173,8 +173,11 @@ def _split(
             + max(none, _latest_start(tight[other], tight[other].deadline_at) - soonest) * share
             for other in after[job_id]
         ]
-        deadline_at = min([one.deadline_at, *ends]).replace(microsecond=0)
-        made[job_id] = replace(one, earliest_at=earliest_at, deadline_at=max(soonest, deadline_at))
+        # A chain that cannot end in time keeps its deadlines: its jobs then have no place, and say so.
+        share_at = max(soonest, min(ends).replace(microsecond=0)) if ends else one.deadline_at
+        made[job_id] = replace(
+            one, earliest_at=earliest_at, deadline_at=min(one.deadline_at, share_at)
+        )
     return made
 
 

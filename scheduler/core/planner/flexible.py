@@ -45,25 +45,24 @@ class FlexibleJobs:
     @property
     def priorities(self) -> set[int]:
         """Of any of the jobs."""
-        return {one.priority for one in (*self.pausing.requests, *self.elastic.requests)}
+        return {one.priority for one in self.requests}
 
-    def watts_per_gpu(self) -> float:
-        """Mean draw of a device."""
-        requests = (*self.pausing.requests, *self.elastic.requests)
-        choices = [choice for one in requests for choice in one.choices]
-        return float(np.mean([choice.power_w / choice.gpus for choice in choices]))
+    @property
+    def requests(self) -> tuple[PlanRequest, ...]:
+        """All of them."""
+        return (*self.pausing.requests, *self.elastic.requests)
 
     def bound(self, market: Market, prices: Floats) -> float:
         """What they pay at least at these prices, in grams."""
         own = market._replace(closed_sum=self._soft.market.closed_sum)
         return self.pausing.bound(own, prices) + self.elastic.bound(own, prices)
 
-    def answer(self, prices: Floats) -> Floats:
-        """Their load when each takes what is cheapest at these prices, whatever the others take."""
+    def answer(self, prices: Floats) -> tuple[Floats, float]:
+        """Their load when each takes what is cheapest at these prices, whatever the others take; and what they pay."""
         self.forget()
         load = np.zeros_like(prices)
         self.respond(np.random.default_rng(0), prices, 0.0, load)
-        return load
+        return load, self._soft.cost() + self.elastic.cost()
 
     def respond(
         self, chance: np.random.Generator, prices: Floats, stiffness: float, load: Floats

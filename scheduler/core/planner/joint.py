@@ -13,7 +13,7 @@ from scheduler.core.planner.instance import Instance, build_instance
 from scheduler.core.planner.kernels import Cells, Floats
 from scheduler.core.planner.placements import Footprints
 from scheduler.core.planner.placing import Effort, FirmOthers, Placing, place_softly
-from scheduler.core.planner.prices import Prices, find_prices, prove
+from scheduler.core.planner.prices import Prices, find_prices, prove, refine_prices
 from scheduler.core.planner.shaking import Shaking, shaken
 from scheduler.core.planner.snapshot import NOBODY, PlanRequest, PlanSnapshot, Watch
 
@@ -52,7 +52,11 @@ class Problem:
 
     def prices(self, start: Floats | None, watch: Watch = NOBODY) -> Prices:
         """Capacity prices and the bound that they prove."""
-        return find_prices(self.instance, flexible=self.flexible, start=start, watch=watch)
+        if self.flexible is None:
+            return find_prices(self.instance, start=start, watch=watch)
+        as_whole = build_instance(self.snapshot, [*self.instance.requests, *self.flexible.requests])
+        first = find_prices(as_whole, start=start, watch=watch)
+        return refine_prices(self.instance, self.flexible, first.prices, watch=watch)
 
     def bound(self, prices: Floats) -> float:
         """The bound that these prices prove."""

@@ -25,10 +25,12 @@ PASSES: Final = 50
 """Steps at each temperature: measured, twice as many change the bound by less than 0.01 %, half as many by 0.1 to 1 %."""
 
 
-_ASKED_EVERY: Final = 5
-"""Steps after which flexible jobs are asked again: each answer is a search of its own."""
-_LEAST_WEIGHT: Final = 0.05
-"""Of the newest answer in the mean."""
+REFINEMENTS: Final = 60
+"""Steps for jobs that do not run whole: each is a search of its own for every one of them."""
+_AHEAD: Final = 0.01
+"""How far above the best value the first target is, as a share."""
+_STALLS: Final = 5
+"""Steps without gain after which the target comes nearer."""
 PROVEN: Final = 4
 """Temperatures, from the last, whose prices are proven: the bound of the first ones is never the best."""
 
@@ -60,7 +62,6 @@ def prove(instance: Instance, prices: Floats, flexible: FlexibleJobs | None = No
 def find_prices(
     instance: Instance,
     *,
-    flexible: FlexibleJobs | None = None,
     start: Floats | None = None,
     passes: int = PASSES,
     watch: Watch = NOBODY,
@@ -69,22 +70,20 @@ def find_prices(
 
     Args:
         instance: jobs that run whole, and market.
-        flexible: other jobs.
         start: prices of an earlier plan on the same market, where there is one; it then may begin cooler.
         passes: steps at each temperature.
         watch: asked after each temperature whether the search is over.
     """
     heats = HEATS if start is None else HEATS[_WARM_FROM:]
     prices = np.zeros_like(instance.market.free) if start is None else start.copy()
-    best = Prices(prices, prove(instance, prices, flexible))
-    others = None if flexible is None else _Others(flexible, prices)
-    mean_g = _mean_grams(instance, flexible)
+    best = Prices(prices, prove(instance, prices))
+    mean_g = _mean_grams(instance)
     for index, heat in enumerate(heats):
-        prices = _descend(instance, prices, heat * mean_g, passes, others=others)
+        prices = _descend(instance, prices, heat * mean_g, passes)
         watch.tell("prices", (index + 1) / len(heats))
         is_last = watch.is_over()
         if is_last or index >= len(heats) - PROVEN:
-            bound_g = prove(instance, prices, flexible)
+            bound_g = prove(instance, prices)
             if bound_g > best.bound_g:
                 best = Prices(prices, bound_g)
         if is_last:
@@ -92,34 +91,14 @@ def find_prices(
     return best
 
 
-class _Others:
-    """The load of flexible jobs: a running mean of what they answer to prices, which is as smooth as theirs may be."""
-
-    def __init__(self, flexible: FlexibleJobs, prices: Floats) -> None:
-        self._flexible: Final = flexible
-        self.load = flexible.answer(prices)
-        self._asked = 0
-
-    def ask(self, prices: Floats) -> None:
-        self._asked += 1
-        weight = max(_LEAST_WEIGHT, 2 / (self._asked + 2))
-        self.load = (1 - weight) * self.load + weight * self._flexible.answer(prices)
-
-
-def _descend(
-    instance: Instance, prices: Floats, heat_g: float, passes: int, *, others: _Others | None
-) -> Floats:
+def _descend(instance: Instance, prices: Floats, heat_g: float, passes: int) -> Floats:
     """The prices after so many accelerated steps at one temperature, in grams a device and slot."""
     market, demand = instance.market, instance.rough
     load, sums = np.zeros_like(market.free), np.zeros_like(market.grams_sum)
     ahead, before, momentum = prices, prices, 1.0
-    for index in range(passes):
+    for _ in range(passes):
         running_sums(ahead, sums)
         spread(market, demand.tables, demand.families, demand.groups, ahead, sums, heat_g, load)
-        if others is not None:
-            if index % _ASKED_EVERY == 0:
-                others.ask(ahead)
-            load += others.load
         wanting = load - market.mean_free
         # The curvature of the smoothed dual in one price is at most load / heat.
         prices = np.maximum(
@@ -133,15 +112,66 @@ def _descend(
     return prices
 
 
-def _mean_grams(instance: Instance, flexible: FlexibleJobs | None) -> float:
+def _mean_grams(instance: Instance) -> float:
     """Mean grams of a device over a slot, and of its money."""
-    tables, mean = instance.tables, float(instance.market.grams.mean())
-    found = []
-    if len(tables.row):
-        gpus = np.maximum(tables.gpus, 1e-9)
-        slots = np.repeat(np.maximum(tables.whole + tables.rest, 1e-9), np.diff(tables.first))
-        found.append(float((tables.watts / gpus).mean() * mean))
-        found[-1] += float((tables.extra / gpus / slots).mean())
-    if flexible is not None:
-        found.append(flexible.watts_per_gpu() * mean)
-    return max([*found, 1e-9])
+    tables = instance.tables
+    if not len(tables.row):
+        return 1e-9
+    gpus = np.maximum(tables.gpus, 1e-9)
+    slots = np.repeat(np.maximum(tables.whole + tables.rest, 1e-9), np.diff(tables.first))
+    run_g = float((tables.watts / gpus).mean() * instance.market.grams.mean())
+    return max(run_g + float((tables.extra / gpus / slots).mean()), 1e-9)
+
+
+def refine_prices(
+    instance: Instance, flexible: FlexibleJobs, start: Floats, *, watch: Watch = NOBODY
+) -> Prices:
+    """Better prices of jobs that run whole and others, from those of a plan in which all run whole.
+
+    The others answer by searches, not smoothly: a subgradient, divided by capacity as uneven rows need it, towards a target
+    a little above the best value (Polyak 1969), nearer after each stall.
+
+    Args:
+        instance: jobs that run whole.
+        flexible: the others.
+        start: prices that are nearly right.
+        watch: asked after each step whether the search is over.
+    """
+    market = instance.market
+    heat_g = HEATS[-2] * _mean_grams(instance)
+    best, prices, ahead, stalls = start, start, _AHEAD, 0
+    value, direction = _value(instance, flexible, start, heat_g)
+    best_g = value
+    for step in range(REFINEMENTS):
+        watch.tell("prices of pauses", step / REFINEMENTS)
+        slope = float((direction**2 / np.maximum(market.mean_free, 1.0)).sum())
+        if slope <= 0 or ahead < 1e-5 or watch.is_over():
+            break
+        stride = (best_g * (1 + ahead) - value) / slope
+        prices = np.maximum(0.0, prices + stride * direction / np.maximum(market.mean_free, 1.0))
+        value, newest = _value(instance, flexible, prices, heat_g)
+        direction = 0.6 * direction + 0.4 * newest
+        direction = np.where((prices <= 0) & (direction < 0), 0.0, direction)
+        if value > best_g:
+            best, best_g, stalls = prices, value, 0
+        else:
+            stalls += 1
+        if stalls == _STALLS:
+            prices, ahead, stalls = best, ahead / 2, 0
+            value, direction = _value(instance, flexible, prices, heat_g)
+    return Prices(best, prove(instance, best, flexible))
+
+
+def _value(
+    instance: Instance, flexible: FlexibleJobs, prices: Floats, heat_g: float
+) -> tuple[float, Floats]:
+    """About what these prices prove, and by how much each row and slot is wanted beyond what is free."""
+    market, demand = instance.market, instance.exact
+    load, sums = np.zeros_like(market.free), np.zeros_like(market.grams_sum)
+    running_sums(prices, sums)
+    spread(market, demand.tables, demand.families, demand.groups, prices, sums, heat_g, load)
+    paid = cheapest_sum(market, demand.tables, demand.families, demand.groups, prices, sums)
+    wanted, asked_g = flexible.answer(prices)
+    return paid + asked_g - float((prices * market.mean_free).sum()), (
+        load + wanted - market.mean_free
+    )

@@ -13,7 +13,8 @@ from scheduler.core.errors import (
 from scheduler.core.fleet import Fleet
 from scheduler.core.hardware import UTILISATION, Accelerator, HardwareTable
 from scheduler.core.names import suggest
-from tests.unit.core.builders import cluster
+from scheduler.core.timegrid import SlotGrid
+from tests.unit.core.builders import HOUR, at, cluster
 
 
 def test_suggestion_is_the_nearest_name_whatever_its_case() -> None:
@@ -27,6 +28,24 @@ def test_suggestion_is_the_nearest_name_whatever_its_case() -> None:
 def test_impossible_pue_is_refused(pue: float) -> None:
     with pytest.raises(InvalidConfigError, match=r"clusters\.c-de\.pue"):
         cluster(pue=pue)
+
+
+@pytest.mark.parametrize("fields", [{"pue_by_hour": (1.2, 1.3)}, {"pue_by_hour": (0.9,) * 24}])
+def test_hourly_pue_is_24_possible_values(fields: dict[str, tuple[float, ...]]) -> None:
+    with pytest.raises(InvalidConfigError, match=r"^clusters\.c-de\.pue: "):
+        replace(cluster(), **fields)  # type: ignore[arg-type]
+
+
+def test_pue_of_a_slot_is_the_mean_over_its_hours() -> None:
+    night_day = (1.0,) * 12 + (1.4,) * 12
+    by_day = replace(cluster(), pue_by_hour=night_day)
+    # From 8:00: slots of 8 h, of which noon halves the first.
+    grid = SlotGrid(at(8), 8 * HOUR, 3)
+    assert by_day.pue_on(grid) == pytest.approx([1.2, 1.4, 1.0])
+    assert cluster(pue=1.3).pue_on(grid) == pytest.approx([1.3] * 3)
+    # A series of its own begins at 12:00 and holds its last value on.
+    series = replace(cluster(), pue_by_hour=(1.5, 1.7), pue_from_at=at(12))
+    assert series.pue_on(SlotGrid(at(12), HOUR, 4)) == pytest.approx([1.5, 1.7, 1.7, 1.7])
 
 
 def test_negative_capacity_is_refused_and_zero_is_allowed() -> None:

@@ -132,6 +132,40 @@ def test_job_waits_while_the_other_is_held_and_says_so(make: Make) -> None:
     assert started_hour(world, last) > started_hour(world, first)
 
 
+def test_job_after_one_that_is_held_is_accepted_where_it_could_still_make_it(make: Make) -> None:
+    world = make()
+    first = world.submit("first", hours=2, patience=20)
+    world.queue.hold(first.job.job_id)
+    world.cycle.tick()
+    last = world.submit("last", hours=1, patience=2, **after(first))
+    assert last.placement is not None
+    assert last.placement.window.start_at >= START + timedelta(hours=2)
+    with pytest.raises(InfeasibleError):
+        world.submit("last", hours=1, patience=1, **after(first))
+
+
+def test_late_predecessor_makes_the_job_late_rather_than_lost(make: Make) -> None:
+    world = make(gpus=4)
+    world.clusters["c-de"].run_hours["first"] = 3
+    first = world.submit("first", hours=2, patience=0)
+    last = world.submit("last", hours=1, patience=2.5, **after(first))
+    world.run_for(8)
+    record = world.record(last)
+    assert (record.state, record.has_missed_deadline) == (JobState.SUCCEEDED, True)
+    assert started_hour(world, last) == 3
+
+
+def test_predecessor_moves_forward_for_a_job_with_a_near_deadline(make: Make) -> None:
+    world = make()
+    first = world.submit("first", hours=2, patience=20)
+    world.cycle.tick()
+    # Planned at 12 h, in the clean hours; both can be done by 6 h.
+    last = world.submit("last", hours=2, patience=4, **after(first))
+    world.run_for(7)
+    assert world.record(last).state is JobState.SUCCEEDED
+    assert not world.record(last).has_missed_deadline
+
+
 def test_job_cannot_be_run_now_before_its_predecessor(make: Make) -> None:
     world = make()
     first = world.submit("first", hours=1, patience=20)

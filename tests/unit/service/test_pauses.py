@@ -108,6 +108,18 @@ def test_rest_is_planned_anew_when_the_job_has_left(make: Make) -> None:
     assert record.placement.window == window(19, 23 + COST)
 
 
+def test_job_stays_where_an_earlier_plan_put_it_where_moving_gains_nothing(make: Make) -> None:
+    world = make()
+    job = world.submit("train", hours=2, patience=20)
+    # As clean as any of the hours from 12 to 18, of which the first would be chosen.
+    place(world, job, (14, 16))
+    world.submit("other", hours=2, patience=20)
+    world.cycle.tick()
+    record = world.record(job)
+    assert record.placement is not None
+    assert record.placement.window == window(14, 16)
+
+
 def test_run_that_began_late_is_not_paused_where_that_would_cost_the_deadline(make: Make) -> None:
     world = make()
     job = world.submit("train", hours=4, patience=2, is_interruptible=True)
