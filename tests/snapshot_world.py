@@ -150,6 +150,7 @@ class World:
 
     now: int
     slot: int
+    end: int
     sites: Mapping[str, Site]
     intensity: Mapping[str, Steps]
     renewable: Mapping[str, Steps]
@@ -194,6 +195,7 @@ def read_world(document: Document) -> World:
     return World(
         now=now,
         slot=slot,
+        end=-(-(now + length(document["horizon"])) // slot) * slot,
         sites={one["id"]: _site(one, origin) for one in document["clusters"]},
         intensity=steps,
         renewable=shares,

@@ -11,6 +11,11 @@ from pathlib import Path
 OUTPUT = Path("build/bench")
 
 
+def seeds(count: int, *, first: int = 11) -> tuple[int, ...]:
+    """Seeds of instances; BENCH_SEEDS in the environment asks for fewer, to see that a benchmark works."""
+    return tuple(range(first, first + min(count, int(os.environ.get("BENCH_SEEDS", count)))))
+
+
 def cpu_s(work: Callable[[], object]) -> float:
     """CPU seconds of this process that one call takes."""
     began = time.process_time()

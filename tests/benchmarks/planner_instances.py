@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from scheduler.core.forecast import (
 )
 from scheduler.core.job import JobId
 from scheduler.core.planner.snapshot import Choice, PlanRequest, PlanSnapshot
-from scheduler.core.timegrid import SlotGrid
+from scheduler.core.timegrid import SlotGrid, format_instant
 
 START = datetime(2022, 3, 1, tzinfo=UTC)
 KNOWN = Provenance(
@@ -137,3 +138,43 @@ def _choices(
         )
         for cluster in clusters
     )
+
+
+def as_document(drawn: Drawn) -> dict[str, Any]:
+    """The instance as a snapshot file."""
+    rows, hours = drawn.g_per_kwh.shape
+
+    def at(hour: int) -> str:
+        return format_instant(START + timedelta(hours=hour))
+
+    return {
+        "schema": "gridtide/snapshot/v1",
+        "now": at(0),
+        "slot": "1h",
+        "horizon": f"{hours}h",
+        "clusters": [
+            {
+                "id": f"c{row:02}",
+                "region": f"r{row:02}",
+                "zone": f"Z{row:02}",
+                "pue": float(drawn.pue[row]),
+                "capacity": {"H100": int(drawn.capacity[row])},
+            }
+            for row in range(rows)
+        ],
+        "intensity": {
+            f"Z{row:02}": {"start": at(0), "step": "1h", "g_per_kwh": values.tolist()}
+            for row, values in enumerate(drawn.g_per_kwh)
+        },
+        "jobs": [
+            {
+                "id": f"j{index:07}",
+                "duration": f"{drawn.duration[index]}h",
+                "not_before": at(int(drawn.arrival[index])),
+                "deadline": at(int(drawn.deadline[index])),
+                "resources": {"accelerators": f"H100:{drawn.gpus[index]}"},
+                "power_w": drawn.watts_per_gpu * int(drawn.gpus[index]),
+            }
+            for index in range(len(drawn.arrival))
+        ],
+    }
