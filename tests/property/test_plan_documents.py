@@ -24,17 +24,12 @@ def plan(document: Document, *, seed: int = 0) -> Document:
 
 def without_known_faults(document: Document) -> Document:
     """Leaves out what the tests marked xfail below show."""
-    for job in document["jobs"]:
-        job.pop("carbon_price", None)
-        if "elastic" in job or "interruptible" in job:
-            job.pop("start_by", None)
     return document
 
 
 def is_new(violation: str, document: Document) -> bool:
     """Deadlines in chains are known not to hold where a chain cannot end in time."""
-    has_chains = any(job.get("after") for job in document["jobs"])
-    return not (has_chains and ": deadline: " in violation)
+    return True
 
 
 @SOME
@@ -143,20 +138,17 @@ WIDTHS: Final = {
 }
 
 
-@pytest.mark.xfail(reason="jobs that pause or change their width start after start_by")
 @pytest.mark.parametrize("terms", [{"interruptible": PAUSES}, {"elastic": WIDTHS}])
 def test_flexible_jobs_start_by(terms: Document) -> None:
     asked = lone(start_by="2022-03-01T03:00:00Z", **terms)
     assert verify(asked, plan(asked)) == []
 
 
-@pytest.mark.xfail(reason="the bound counts money as grams")
 def test_the_bound_is_on_emissions_alone_where_carbon_has_a_price() -> None:
     asked = lone(carbon_price=80.0)
     assert verify(asked, plan(asked)) == []
 
 
-@pytest.mark.xfail(reason="the window of a chain that cannot end in time reaches past the deadline")
 def test_a_job_behind_one_that_ends_too_late_has_no_place() -> None:
     asked = lone(id="first", duration="3h")
     asked["jobs"] += lone(id="then", deadline="2022-03-01T02:00:00Z", after=["first"])["jobs"]
@@ -164,7 +156,6 @@ def test_a_job_behind_one_that_ends_too_late_has_no_place() -> None:
     assert verify(asked, plan(asked)) == []
 
 
-@pytest.mark.xfail(reason="footprints are taken from means of slots")
 def test_footprints_follow_steps_that_are_shorter_than_slots() -> None:
     asked = lone(duration="90m")
     values = [400.0 if step % 2 else 100.0 for step in range(48)]
@@ -172,7 +163,6 @@ def test_footprints_follow_steps_that_are_shorter_than_slots() -> None:
     assert verify(asked, plan(asked)) == []
 
 
-@pytest.mark.xfail(reason="intensity is rounded to milligrams")
 def test_footprints_of_very_clean_power_are_exact() -> None:
     asked = lone()
     asked["intensity"]["ZA"]["g_per_kwh"] = [12.3456789] * 24

@@ -132,7 +132,11 @@ def _tightened(  # noqa: PLR0917 - the same maps as everywhere here
         earliest[job_id] = max(now, by_id[job_id].earliest_at, *starts)
     for job_id in reversed(order):
         ends = [_latest_start(by_id[other], deadline[other]) for other in after[job_id]]
-        deadline[job_id] = min([by_id[job_id].deadline_at, *ends])
+        # A follower that cannot end in time is no reason to hurry.
+        soonest = earliest[job_id] + shortest(by_id[job_id])
+        deadline[job_id] = min(
+            [by_id[job_id].deadline_at, *(one for one in ends if one >= soonest)]
+        )
     return {
         job_id: replace(by_id[job_id], earliest_at=earliest[job_id], deadline_at=deadline[job_id])
         for job_id in order
@@ -172,6 +176,7 @@ def _split(
             soonest
             + max(none, _latest_start(tight[other], tight[other].deadline_at) - soonest) * share
             for other in after[job_id]
+            if _latest_start(tight[other], tight[other].deadline_at) >= soonest
         ]
         # A chain that cannot end in time keeps its deadlines: its jobs then have no place, and say so.
         share_at = max(soonest, min(ends).replace(microsecond=0)) if ends else one.deadline_at

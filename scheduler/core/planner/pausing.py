@@ -147,7 +147,7 @@ class PausingJobs:
 
     def columns(self, grid: SlotGrid, *, keeps_margins: bool) -> Pausing:
         """The columns of the jobs on these units; windows are rounded inward."""
-        unit_s, slot_s = grid.slot_s, self._snapshot.forecast.grid.slot_s
+        unit_s, slot_s = grid.slot_s, self._snapshot.pause_slot_s
         lines = self.lines
         width = max((line.run.max_interruptions + 1 for line in lines), default=1)
         need = np.ones((len(lines), width), dtype=np.int64)
@@ -185,7 +185,7 @@ class PausingJobs:
             surplus=surplus,
             shortest=-(-chunk_s // unit_s),
             chunk=chunk_s / unit_s,
-            gap=np.full(len(lines), slot_s // unit_s, dtype=np.int64),
+            gap=np.full(len(lines), -(-slot_s // unit_s), dtype=np.int64),
             limit=self.limit,
         )
 
