@@ -119,6 +119,11 @@ class SlotGrid:
         n_slots = -(-(now_s + horizon_s - origin_s) // slot_s) if slot_s > 0 else 0
         return cls(datetime.fromtimestamp(origin_s, UTC), slot_s, n_slots)
 
+    def finer(self, finest_s: int) -> "SlotGrid":
+        """The same time in equal parts of these slots, none longer than `finest_s` needs."""
+        part_s = max(s for s in range(1, min(finest_s, self.slot_s) + 1) if self.slot_s % s == 0)
+        return SlotGrid(self.origin_at, part_s, self.horizon_s // part_s)
+
     @property
     def end_at(self) -> datetime:
         """First instant after the horizon."""

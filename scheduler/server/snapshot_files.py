@@ -250,11 +250,7 @@ def _reservations(
             )
     times = {at for one in made for at in (one.window.start_at, one.window.end_at)}
     exact_s = math.gcd(grid.slot_s, *(grid.offset_down_s(at) for at in times))
-    finest_s = min(grid.slot_s, _FINEST_S)
-    if exact_s < finest_s:
-        exact_s = max(s for s in range(1, finest_s + 1) if grid.slot_s % s == 0)
-    fine = SlotGrid(grid.origin_at, exact_s, grid.horizon_s // exact_s)
-    return fine, fleet, made
+    return grid.finer(max(exact_s, _FINEST_S)), fleet, made
 
 
 def _forecast(asked: _Snapshot, grid: SlotGrid, fleet: Fleet) -> ForecastMatrix:

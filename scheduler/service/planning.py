@@ -23,7 +23,9 @@ from scheduler.core.job import (
 )
 from scheduler.core.planner.explain import Explanation, explain
 from scheduler.core.planner.plan import build_plan
+from scheduler.core.planner.rolling import carried_prices
 from scheduler.core.planner.search import WindowSearch
+from scheduler.core.planner.shaking import Shaking
 from scheduler.core.planner.snapshot import (
     ANY_MOVES,
     Plan,
@@ -44,6 +46,10 @@ from scheduler.service.run_times import RunTimes
 _S = JobState
 _NOT_LATE: Final = frozenset({UnplacedReason.OVER_LIMIT, UnplacedReason.AFTER_UNPLACED})
 """Reasons that time does not mend: such a job is not placed late, but waits."""
+_FINEST_S: Final = 60
+"""Capacity is counted in slots of this length: runs that end within a slot of the plan leave the rest to others."""
+_SHAKING: Final = Shaking(rounds=2, steps=2000)
+"""A service plans often, and a plan that is made again soon need not be the last word."""
 _FULL_REPLAN_UP_TO: Final = 2000
 """Waiting jobs up to which every change re-plans all of them; beyond it only new ones are placed."""
 
@@ -88,6 +94,7 @@ class Planning:
         self._view: tuple[JobRecord, ...] = ()
         self._admitted: dict[str, JobRecord] = {}
         self._search: tuple[datetime, WindowSearch] | None = None
+        self._made: Plan | None = None
         self._planned_on: tuple[int, int] | None = None
         # What a paused job had run when its rest was last planned; lost in a restart, it is planned once more.
         self._rest_planned: dict[str, tuple[int, int]] = {}
@@ -176,7 +183,7 @@ class Planning:
         fixed = [record for record in records if record.job.job_id not in moving]
         requests, blocked = self._asked(records, movable, now)
         snapshot = self._snapshot(fixed, requests, now)
-        plan = self._with_late_ones(snapshot, build_plan(snapshot))
+        plan = self._with_late_ones(snapshot, self._make(snapshot))
         return replace(plan, unplaced=(*plan.unplaced, *blocked))
 
     def _asked(
@@ -204,6 +211,14 @@ class Planning:
         slot = timedelta(seconds=self._policy.slot_s)
         grid = SlotGrid.around(now, slot_s=self._policy.slot_s, horizon_s=self._policy.horizon_s)
         return Following(records, now=now, slot_end=grid.origin_at + slot)
+
+    def _make(self, snapshot: PlanSnapshot) -> Plan:
+        """A plan that starts from the prices of the one before."""
+        start = None if self._made is None else carried_prices(self._made, snapshot)
+        plan = build_plan(snapshot, start_prices=start, shaking=_SHAKING)
+        if plan.prices is not None:
+            self._made = plan
+        return plan
 
     @staticmethod
     def _with_late_ones(snapshot: PlanSnapshot, plan: Plan) -> Plan:
@@ -344,7 +359,7 @@ class Planning:
                 )
                 requests, _ = self._asked(records, movable, now)
                 if isinstance(asked, PlanRequest):
-                    plan = build_plan(self._snapshot(fixed, (*requests, asked), now))
+                    plan = self._make(self._snapshot(fixed, (*requests, asked), now))
                     found = {placement.job_id: placement for placement in plan.placements}
                     had = {record.job.job_id for record in movable if _holds(record, now)}
                     is_whole = had | {asked.job_id} <= found.keys()
@@ -382,7 +397,7 @@ class Planning:
             now=now,
             fleet=self._fleet,
             forecast=self._forecaster.matrix(grid),
-            capacity=build_capacity(grid, self._fleet, reservations),
+            capacity=build_capacity(grid.finer(_FINEST_S), self._fleet, reservations),
             requests=requests,
             is_fail_open=True,
         )

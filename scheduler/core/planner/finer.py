@@ -17,7 +17,6 @@ from scheduler.core.planner.flexible import FlexibleJobs
 from scheduler.core.planner.instance import Instance, refined
 from scheduler.core.planner.kernels import Cells, Floats, Ints, settle_starts
 from scheduler.core.planner.placing import (
-    FirmOthers,
     Placing,
     by_priority,
     fill,
@@ -83,21 +82,19 @@ class Stage:
     first: Placing
     room: Instance
 
-    def firm(self, wanted: Cells, others: FirmOthers | None = None) -> Placing:
+    def firm(self, wanted: Cells) -> Placing:
         """A placing within capacity at every instant, as near to these wishes as there is room."""
         if self.instance is self.room:
-            return place_firmly(self.instance, wanted, others=others)
+            return place_firmly(self.instance, wanted)
         here = wanted.choice >= 0
         cells = Cells(*_copies(self.first.cells))
         starts = _settled(self.room, Placing(wanted, np.zeros_like(self.room.market.free)), False)
         cells.choice[here], cells.link[here] = wanted.choice[here], wanted.link[here]
         cells.slot[here] = starts.start_s[here] // self.instance.grid.slot_s
-        return place_firmly(self.instance, cells, first=self.tight, others=others)
+        return place_firmly(self.instance, cells, first=self.tight)
 
-    def greedy(self, others: FirmOthers | None = None) -> Placing:
+    def greedy(self) -> Placing:
         """Each job in turn in its cheapest cell with room, biggest first."""
-        if others is not None:
-            return self.firm(nowhere(len(self.instance.requests)), others)
         return place_in_order(self.instance, by_priority(self.instance, self.tight))
 
     def run(self, placing: Placing) -> Run:

@@ -1,21 +1,33 @@
-"""The best of a few placings of all jobs together: those that run whole, and those that pause or change their width."""
+"""The best of a few placings of all jobs together: as if each ran whole, then with pauses and widths where these pay."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
 from scheduler.core.capacity import CapacityLedger
 from scheduler.core.job import JobId, Placement
 from scheduler.core.planner.finer import Run, Stage, finer_stage
-from scheduler.core.planner.flexible import FlexibleJobs, FlexiblePlaces
+from scheduler.core.planner.flexible import FlexibleJobs, FlexibleSearch
+from scheduler.core.planner.found import Found
 from scheduler.core.planner.instance import Instance, build_instance
-from scheduler.core.planner.kernels import Cells, Floats
+from scheduler.core.planner.kernels import INFINITE, Floats, move
 from scheduler.core.planner.placements import Footprints
-from scheduler.core.planner.placing import Effort, FirmOthers, Placing, place_softly
+from scheduler.core.planner.placing import (
+    Effort,
+    Placing,
+    by_priority,
+    improve_all,
+    place_softly,
+    size,
+)
 from scheduler.core.planner.prices import Prices, find_prices, prove, refine_prices
 from scheduler.core.planner.shaking import Shaking, shaken
 from scheduler.core.planner.snapshot import NOBODY, PlanRequest, PlanSnapshot, Watch
+
+_TURNS: Final = 3
+"""How often each flexible job is lifted."""
 
 
 def effort_for(jobs: int) -> Effort:
@@ -33,74 +45,61 @@ def effort_for(jobs: int) -> Effort:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Jobs that run whole, and those that may do otherwise (None where there are none), on one snapshot."""
+    """The jobs of a snapshot.
+
+    Args:
+        instance: all of them, as if each ran whole.
+        rigid: those that must run whole; the same where all must.
+        flexible: those that may pause or change their width; None where there are none.
+    """
 
     snapshot: PlanSnapshot
     instance: Instance
+    rigid: Instance
     flexible: FlexibleJobs | None
-
-    def __len__(self) -> int:
-        return len(self.instance.requests) + (len(self.flexible) if self.flexible else 0)
-
-    @property
-    def levels(self) -> tuple[int, ...]:
-        """All priorities, falling."""
-        found = {int(one) for one in np.unique(self.instance.priority)}
-        return tuple(
-            sorted(found | (self.flexible.priorities if self.flexible else set()), reverse=True)
-        )
 
     def prices(self, start: Floats | None, watch: Watch = NOBODY) -> Prices:
         """Capacity prices and the bound that they prove."""
+        found = find_prices(self.instance, start=start, watch=watch)
         if self.flexible is None:
-            return find_prices(self.instance, start=start, watch=watch)
-        as_whole = build_instance(self.snapshot, [*self.instance.requests, *self.flexible.requests])
-        first = find_prices(as_whole, start=start, watch=watch)
-        return refine_prices(self.instance, self.flexible, first.prices, watch=watch)
+            return found
+        return refine_prices(self.rigid, self.flexible, found.prices, watch=watch)
 
     def bound(self, prices: Floats) -> float:
         """The bound that these prices prove."""
-        return prove(self.instance, prices, self.flexible)
+        return prove(self.rigid, prices, self.flexible)
 
 
 def build_problem(snapshot: PlanSnapshot, requests: Sequence[PlanRequest]) -> Problem:
     """The problem of these requests; each needs a choice within its limits."""
     flexible = [one for one in requests if one.is_flexible]
-    whole = [one for one in requests if not one.is_flexible]
-    return Problem(
-        snapshot=snapshot,
-        instance=build_instance(snapshot, whole),
-        flexible=FlexibleJobs(snapshot, flexible) if flexible else None,
-    )
+    instance = build_instance(snapshot, requests)
+    if not flexible:
+        return Problem(snapshot, instance, instance, None)
+    rigid = build_instance(snapshot, [one for one in requests if not one.is_flexible])
+    return Problem(snapshot, instance, rigid, FlexibleJobs(snapshot, flexible))
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Where all jobs are."""
+    """Where all jobs are: whole, or (by position in `flexible.requests`) in pieces or widths."""
 
     problem: Problem
     stage: Stage
     whole: Placing
-    others: FlexiblePlaces | None
-
-    @property
-    def worth(self) -> tuple[tuple[int, ...], float]:
-        """Sort key: jobs without a place by falling priority, then grams."""
-        missing, priority = self.whole.cells.choice < 0, self.stage.instance.priority
-        counts = [
-            int((missing & (priority == level)).sum())
-            + (self.others.missing(level) if self.others else 0)
-            for level in self.problem.levels
-        ]
-        return tuple(counts), self.whole.grams + (self.others.cost if self.others else 0.0)
+    flexed: Mapping[int, Found]
 
     def settle(self) -> tuple[dict[JobId, Placement], CapacityLedger]:
         """All of them to the second, and what they leave free."""
-        snapshot = self.problem.snapshot
+        snapshot, flexible = self.problem.snapshot, self.problem.flexible
         run, footprints = self.stage.run(self.whole), Footprints(snapshot)
         made = _placements(run, footprints)
-        if self.others is not None:
-            made |= self.others.placements(footprints)
+        for job, found in self.flexed.items():
+            assert flexible is not None
+            request = flexible.requests[job]
+            made[request.job_id] = footprints.place(
+                request, found.choice, found.stretches, is_known=True
+            )
         return made, run.left(snapshot)
 
 
@@ -134,42 +133,103 @@ def place_jointly(
         watch: who looks on.
     """
     stage = finer_stage(problem.snapshot, problem.instance, problem.flexible)
-    tried = [_firmly(problem, stage, None, np.zeros_like(found.prices))]
-    missing, grams = tried[0].worth
-    if not any(missing) and grams <= found.bound_g * (1 + 1e-9):
+    whole = _place_whole(stage, found, effort=effort, shaking=shaking, seed=seed, watch=watch)
+    flexed = {} if problem.flexible is None else _flex(stage, whole, problem.flexible, watch)
+    return Placed(problem, stage, whole, flexed)
+
+
+def _place_whole(
+    stage: Stage,
+    found: Prices,
+    *,
+    effort: Effort | None,
+    shaking: Shaking | None,
+    seed: int,
+    watch: Watch,
+) -> Placing:
+    """All jobs as if they ran whole."""
+    count = len(stage.instance.requests)
+    tried = [stage.greedy()]
+    if tried[0].placed == count and tried[0].grams <= found.bound_g * (1 + 1e-9):
         return tried[0]
-    given = effort or effort_for(len(problem))
+    given = effort or effort_for(count)
     for start in range(given.starts):
         wanted = place_softly(
-            stage.room,
-            found.prices,
-            effort=given,
-            seed=seed + start,
-            flexible=problem.flexible,
-            watch=watch,
+            stage.room, found.prices, effort=given, seed=seed + start, watch=watch
         )
-        tried.append(_firmly(problem, stage, wanted, found.prices))
+        tried.append(stage.firm(wanted))
         if watch.is_over():
             break
-    if problem.flexible is not None:
-        return min(tried, key=lambda one: one.worth)
     parts = stage.room.grid.slot_s // stage.instance.grid.slot_s
-    whole = shaken(
-        stage.instance,
-        np.repeat(found.prices, parts, axis=1) / parts,
-        [one.whole for one in tried],
-        seed=seed,
-        effort=shaking,
-        watch=watch,
+    prices = np.repeat(found.prices, parts, axis=1) / parts
+    return shaken(stage.instance, prices, tried, seed=seed, effort=shaking, watch=watch)
+
+
+def _flex(stage: Stage, whole: Placing, flexible: FlexibleJobs, watch: Watch) -> dict[int, Found]:
+    """Lifts each flexible job in turn and lets it take what costs less than where it is; then the others move up.
+
+    Returns:
+        What they took. Those jobs have no place in `whole` any more; its load holds them.
+    """
+    instance, search = stage.instance, flexible.on(stage.instance.grid)
+    index_of = {one.job_id: index for index, one in enumerate(instance.requests)}
+    jobs = [index_of[one.job_id] for one in flexible.requests]
+    sized, cells = size(instance), whole.cells
+    order = sorted(
+        range(len(jobs)),
+        key=lambda job: (
+            cells.choice[jobs[job]] >= 0,
+            -instance.priority[jobs[job]],
+            -sized[jobs[job]],
+        ),
     )
-    return Placed(problem, stage, whole, None)
+    flexed: dict[int, Found] = {}
+    for turn in range(_TURNS):
+        moved = 0
+        for count, job in enumerate(order):
+            moved += _lift(stage, whole, search, flexed, job, jobs[job])
+            if count % 64 == 0:
+                watch.tell("pauses", (turn + count / len(order)) / _TURNS)
+                if watch.is_over():
+                    return flexed
+        rest = by_priority(instance, stage.tight)
+        improve_all(instance, whole, rest[cells.choice[rest] >= 0], passes=1)
+        if not moved:
+            break
+    return flexed
 
 
-def _firmly(problem: Problem, stage: Stage, wanted: Cells | None, prices: Floats) -> Placed:
-    """All jobs within capacity, as near to these wishes as there is room; without wishes, biggest first."""
-    places, others = None, None
-    if problem.flexible is not None:
-        places = problem.flexible.on(stage.instance.grid)
-        others = FirmOthers(places, problem.levels, prices)
-    whole = stage.greedy(others) if wanted is None else stage.firm(wanted, others)
-    return Placed(problem, stage, whole, places)
+def _lift(  # noqa: PLR0917 - one job in two kinds of places
+    stage: Stage,
+    whole: Placing,
+    search: FlexibleSearch,
+    flexed: dict[int, Found],
+    job: int,
+    index: int,
+) -> bool:
+    """Whether the job found a place that costs less than the one it has, and took it."""
+    instance, cells, load = stage.instance, whole.cells, whole.load
+    had = flexed.get(job)
+    cost = had.cost if had is not None else float(cells.grams[index])
+    if had is not None:
+        _occupy(instance, load, had, -1)
+    else:
+        move(instance.tables, instance.jobs, load, cells, index, -1.0)
+    found = search.find(job, load)
+    if found is not None and found.cost < cost * (1 - 1e-12):
+        flexed[job] = found
+        cells.choice[index], cells.grams[index] = -1, INFINITE
+        _occupy(instance, load, found, 1)
+        return True
+    if had is not None:
+        _occupy(instance, load, had, 1)
+    else:
+        move(instance.tables, instance.jobs, load, cells, index, 1.0)
+    return False
+
+
+def _occupy(instance: Instance, load: Floats, found: Found, sign: int) -> None:
+    """Adds the devices of a place to the load, or takes them away."""
+    slot_s = instance.grid.slot_s
+    for start_s, stop_s, gpus, _ in found.stretches:
+        load[found.row, start_s // slot_s : -(-stop_s // slot_s)] += sign * gpus

@@ -7,10 +7,11 @@ from typing import Final
 import numpy as np
 
 from scheduler.core.planner.columns import build_times, money_weight, now_s
+from scheduler.core.planner.found import Found
 from scheduler.core.planner.instance import build_market
 from scheduler.core.planner.kernels import INFINITE, Floats, Ints, Market
 from scheduler.core.planner.pauses import PriceRow, Run, bound_segments
-from scheduler.core.planner.pausing_kernels import Pausing, Pieces, occupy_all, respond
+from scheduler.core.planner.pausing_kernels import Pausing, Pieces, respond
 from scheduler.core.planner.placements import Stretch
 from scheduler.core.planner.segments import scratch_size
 from scheduler.core.planner.snapshot import Choice, PlanRequest, PlanSnapshot
@@ -196,8 +197,8 @@ class PausingJobs:
         return cost is not None and cost <= most
 
 
-class PausingPlaces:
-    """Where the jobs with pauses are on units of one length.
+class PausingSearch:
+    """Finds pieces for the jobs with pauses, on units of one length.
 
     Args:
         jobs: which.
@@ -211,123 +212,58 @@ class PausingPlaces:
         self.market: Final = build_market(snapshot, grid, jobs.floors)
         self._strict: Final = jobs.columns(grid, keeps_margins=True)
         self._easy: Final = jobs.columns(grid, keeps_margins=False)
-        self.pieces: Final = nowhere(len(jobs.requests), self._strict.need.shape[1])
         self._scratch: Final = np.zeros(_scratch(self._strict, self._easy))
 
-    def respond(self, order: Ints, prices: Floats, stiffness: float, load: Floats) -> None:
-        """Jobs move in turn, where overrun costs; the load is that of all, on these units."""
-        respond(
-            order,
-            self.market,
-            self._strict,
-            prices,
-            stiffness,
-            False,
-            False,
-            load,
-            self.pieces,
-            self._scratch,
-        )
+    def answer(self, prices: Floats) -> tuple[Floats, float]:
+        """Their load when each takes what is cheapest at these prices, whatever the others take; and what they pay."""
+        count = len(self.jobs.requests)
+        pieces, load = nowhere(count, self._strict.need.shape[1]), np.zeros_like(prices)
+        self._respond(np.arange(count), self._strict, prices, load, pieces, is_firm=False)
+        return load, float(pieces.cost[pieces.line >= 0].sum())
 
-    def place(self, order: Ints, prices: Floats, others: Floats) -> None:
-        """Gives the jobs in turn the cheapest pieces with room, without their margins if need be.
-
-        Args:
-            order: jobs without a place.
-            prices: what a device and unit costs beside grams.
-            others: load of all other jobs.
-        """
-        load = others + self.load()
+    def find(self, job: int, load: Floats) -> Found | None:
+        """The cheapest pieces that have room beside this load, without the margin if need be."""
         for columns in (self._strict, self._easy):
-            waiting = order[self.pieces.line[order] < 0]
-            respond(
-                waiting,
-                self.market,
-                columns,
-                prices,
-                0.0,
-                True,
-                False,
-                load,
-                self.pieces,
-                self._scratch,
+            pieces = nowhere(len(self.jobs.requests), columns.need.shape[1])
+            free_of_charge = np.zeros_like(load)
+            self._respond(
+                np.array([job]), columns, free_of_charge, load.copy(), pieces, is_firm=True
             )
-        self._weigh(order)
+            if pieces.line[job] >= 0:
+                line = self.jobs.lines[pieces.line[job]]
+                stretches = self._stretches(line, pieces, job)
+                return Found(line.choice, line.row, stretches, float(pieces.cost[job]))
+        return None
 
-    def improve(self, order: Ints, others: Floats) -> int:
-        """Moves jobs in turn to cheaper pieces with room; returns how many moved."""
-        load, free_of_charge = others + self.load(), np.zeros_like(others)
-        return int(
-            respond(
-                order,
-                self.market,
-                self._strict,
-                free_of_charge,
-                0.0,
-                True,
-                True,
-                load,
-                self.pieces,
-                self._scratch,
-            )
-        )
+    def _respond(  # noqa: PLR0917 - what the kernel takes
+        self,
+        order: Ints,
+        columns: Pausing,
+        prices: Floats,
+        load: Floats,
+        pieces: Pieces,
+        *,
+        is_firm: bool,
+    ) -> None:
+        respond(order, self.market, columns, prices, is_firm, load, pieces, self._scratch)
 
-    def load(self) -> Floats:
-        """Devices that they take, (rows, units)."""
-        load = np.zeros_like(self.market.free)
-        occupy_all(self._strict, self.pieces, load, False)
-        return load
-
-    def is_placed(self, j: int) -> bool:
-        """Whether the job has a place."""
-        return bool(self.pieces.line[j] >= 0)
-
-    def cost(self) -> float:
-        """Grams, and money in grams, of the jobs that have a place."""
-        return float(self.pieces.cost[self.pieces.line >= 0].sum())
-
-    def choice(self, j: int) -> Choice | None:
-        """What the job runs on; None where it has no place."""
-        line = self.pieces.line[j]
-        return None if line < 0 else self.jobs.lines[line].choice
-
-    def _weigh(self, order: Ints) -> None:
-        """Costs without prices, which guided the placing."""
-        for j in order.tolist():
-            if self.is_placed(j):
-                line = self.jobs.lines[self.pieces.line[j]]
-                self.pieces.cost[j] = self._cost(line, self.stretches(j))
-
-    def _cost(self, line: Line, stretches: Sequence[Stretch]) -> float:
-        r, unit_s = line.row, self.grid.slot_s
-        total = line.weight * line.choice.move.price
-        total += line.choice.move.kwh * float(self.market.arrival[r, stretches[0][0] // unit_s])
-        rate = self.jobs._rate(line, unit_s)
-        for start_s, stop_s, _, watts in stretches:
-            units = np.arange(start_s // unit_s, -(-stop_s // unit_s))
-            share = np.minimum(stop_s, (units + 1) * unit_s) - np.maximum(start_s, units * unit_s)
-            total += float(((watts * self.market.grams[r, units] + rate) * share / unit_s).sum())
-        return total
-
-    def stretches(self, j: int) -> list[Stretch]:
-        """The segments of a job that has a place, in seconds."""
-        pieces, unit_s = self.pieces, self.grid.slot_s
-        line = self.jobs.lines[pieces.line[j]]
-        count = int(pieces.number[j])
-        starts = (pieces.start[j, :count] * unit_s).tolist()
-        stops = (pieces.stop[j, :count] * unit_s).tolist()
-        if pieces.piece[j] >= 0:
-            length_s = line.run.duration_s + (count - 1) * line.run.checkpoint_cost_s
+    def _stretches(self, line: Line, pieces: Pieces, job: int) -> tuple[Stretch, ...]:
+        """The segments of a job in seconds."""
+        unit_s, number = self.grid.slot_s, int(pieces.number[job])
+        starts = (pieces.start[job, :number] * unit_s).tolist()
+        stops = (pieces.stop[job, :number] * unit_s).tolist()
+        if pieces.piece[job] >= 0:
+            length_s = line.run.duration_s + (number - 1) * line.run.checkpoint_cost_s
             surplus_s = sum(stops) - sum(starts) - length_s
-            if pieces.side[j] == 0:
-                starts[pieces.piece[j]] += surplus_s
+            if pieces.side[job] == 0:
+                starts[pieces.piece[job]] += surplus_s
             else:
-                stops[pieces.piece[j]] -= surplus_s
+                stops[pieces.piece[job]] -= surplus_s
         choice = line.choice
-        return [
+        return tuple(
             (start, stop, choice.gpus, choice.power_w)
             for start, stop in zip(starts, stops, strict=True)
-        ]
+        )
 
 
 def nowhere(jobs: int, most: int) -> Pieces:

@@ -68,18 +68,16 @@ class Pieces(NamedTuple):
 
 
 @compiled
-def occupy(
-    pausing: Pausing, pieces: Pieces, load: Floats, j: int, sign: float, is_lean: bool
-) -> None:
-    """Adds the devices of a job to the load; `is_lean` leaves the trimmed part of a unit to others."""
+def occupy(pausing: Pausing, pieces: Pieces, load: Floats, j: int) -> None:
+    """Adds the devices of a job to the load, less the part of a unit that is trimmed."""
     line = pieces.line[j]
     if line < 0:
         return
-    r, gpus = pausing.row[line], sign * pausing.gpus[line]
+    r, gpus = pausing.row[line], pausing.gpus[line]
     for a in range(pieces.number[j]):
         for t in range(pieces.start[j, a], pieces.stop[j, a]):
             load[r, t] += gpus
-    if is_lean and pieces.piece[j] >= 0:
+    if pieces.piece[j] >= 0:
         a = pieces.piece[j]
         t = pieces.start[j, a] if pieces.side[j] == 0 else pieces.stop[j, a] - 1
         load[r, t] -= gpus * pausing.surplus[line, pieces.number[j] - 1]
@@ -126,26 +124,20 @@ def respond(
     market: Market,
     pausing: Pausing,
     prices: Floats,
-    stiffness: float,
     is_firm: bool,
-    only_better: bool,
     load: Floats,
     pieces: Pieces,
     scratch: Floats,
-) -> int:
-    """Each job in turn moves to its cheapest pieces at grams + prices; returns how many moved.
+) -> None:
+    """Each job in turn takes its cheapest pieces at grams + prices, and adds them to the load.
 
-    Firm, only units with room count as open; otherwise overrun costs stiffness/2 x the growth of its square. Where
-    `only_better`, `prices` are no part of the cost that must fall, and jobs without better pieces stay.
+    Firm, only units that have room beside the load count as open; otherwise all do.
     """
     units, width = load.shape[1], pieces.start.shape[1]
     costs, closed = np.empty(units), np.empty(units, dtype=np.bool_)
     starts, stops = np.empty(width, dtype=np.int64), np.empty(width, dtype=np.int64)
-    moved = 0
     for j in order:
-        occupy(pausing, pieces, load, j, -1.0, not is_firm)
-        least = pieces.cost[j] if only_better and pieces.line[j] >= 0 else INFINITE
-        best, count, piece, side = -1, 0, -1, 0
+        least, best, number, piece, side = INFINITE, -1, 0, -1, 0
         for line in range(pausing.first[j], pausing.first[j + 1]):
             begin, n = pausing.begin[line], pausing.end[line] - pausing.begin[line]
             most = pausing.most[line]
@@ -155,16 +147,13 @@ def respond(
             shut = market.closed_sum[pausing.mask[line], r]
             for i in range(n):
                 t = begin + i
-                over = load[r, t] + g - (market.free[r, t] if is_firm else market.mean_free[r, t])
-                closed[i] = shut[t + 1] > shut[t] or (is_firm and over > 1e-9)
+                is_full = is_firm and load[r, t] + g > market.free[r, t] + 1e-9
+                closed[i] = shut[t + 1] > shut[t] or is_full
                 costs[i] = w * market.grams[r, t] + pausing.rate[line] + g * prices[r, t]
-                if over > 0.0 and not is_firm:
-                    before = max(over - g, 0.0)
-                    costs[i] += 0.5 * stiffness * (over * over - before * before)
             more = pausing.extra[line]
             if least < INFINITE:
-                units_needed = pausing.need[line, 0] - pausing.surplus[line, 0]
-                quick = fraction_cost(costs[:n], closed[:n], units_needed)
+                needed = pausing.need[line, 0] - pausing.surplus[line, 0]
+                quick = fraction_cost(costs[:n], closed[:n], needed)
                 if quick + more >= least * (1.0 - SAME):
                     continue
             value, k, at, end = cheapest_segments(
@@ -191,20 +180,8 @@ def respond(
                 grams = pieces_grams(market, pausing, line, k, at, end, starts, stops)
                 if grams > pausing.limit[j]:
                     continue
-            least, best, count, piece, side = value, line, k, at, end
+            least, best, number, piece, side = value, line, k, at, end
             pieces.start[j, :k], pieces.stop[j, :k] = starts[:k], stops[:k]
-        if best >= 0:
-            moved += 1
-            pieces.line[j], pieces.number[j], pieces.cost[j] = best, count, least
-            pieces.piece[j], pieces.side[j] = piece, side
-        elif not only_better:
-            pieces.line[j], pieces.cost[j] = -1, INFINITE
-        occupy(pausing, pieces, load, j, 1.0, not is_firm)
-    return moved
-
-
-@compiled
-def occupy_all(pausing: Pausing, pieces: Pieces, load: Floats, is_lean: bool) -> None:
-    """Adds the devices of all jobs to the load."""
-    for j in range(len(pieces.line)):
-        occupy(pausing, pieces, load, j, 1.0, is_lean)
+        pieces.line[j], pieces.number[j], pieces.cost[j] = best, number, least
+        pieces.piece[j], pieces.side[j] = piece, side
+        occupy(pausing, pieces, load, j)

@@ -12,7 +12,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from scheduler.core.planner.flexible import FlexibleJobs, FlexiblePlaces
 from scheduler.core.planner.instance import Instance
 from scheduler.core.planner.kernels import (
     INFINITE,
@@ -90,7 +89,6 @@ def place_softly(
     *,
     effort: Effort,
     seed: int,
-    flexible: FlexibleJobs | None = None,
     watch: Watch = NOBODY,
 ) -> Cells:
     """Cells after sweeps with growing stiffness; capacity may still be overrun somewhat."""
@@ -102,13 +100,9 @@ def place_softly(
     stiffness = STIFFNESS * float(asked.mean() if len(asked) else 1e-9)
     stiffness /= max(float(market.mean_free.mean()), 1e-9)
     prices = prices.copy()
-    if flexible is not None:
-        flexible.forget()
     for index in range(effort.sweeps):
         chance.shuffle(order)
         sweep(order, market, instance.tables, instance.jobs, prices, stiffness, load, cells)
-        if flexible is not None:
-            flexible.respond(chance, prices, stiffness, load)
         prices = np.maximum(0.0, prices + PRICE_STEP * stiffness * (load - market.mean_free))
         stiffness *= effort.growth
         watch.tell("places", (index + 1) / effort.sweeps)
@@ -117,22 +111,8 @@ def place_softly(
     return cells
 
 
-@dataclass(frozen=True, slots=True)
-class FirmOthers:
-    """Jobs that do not run whole, all their priorities, falling, and prices that guide them."""
-
-    places: FlexiblePlaces
-    levels: tuple[int, ...]
-    prices: Floats
-
-
 def place_firmly(
-    instance: Instance,
-    wanted: Cells,
-    *,
-    first: NDArray[np.bool_] | None = None,
-    others: FirmOthers | None = None,
-    passes: int = 2,
+    instance: Instance, wanted: Cells, *, first: NDArray[np.bool_] | None = None, passes: int = 2
 ) -> Placing:
     """A placing within capacity: wishes in order of priority and size where there is room, the rest where there is any.
 
@@ -140,7 +120,6 @@ def place_firmly(
         instance: the jobs and what is free.
         wanted: their wishes.
         first: (jobs,), whose wishes come before all others.
-        others: jobs that do not run whole, placed after those that do at each priority.
         passes: of improvement, at most.
     """
     jobs = instance.jobs
@@ -148,23 +127,10 @@ def place_firmly(
     weigh(instance.market, instance.tables, jobs, cells)
     placing = Placing(cells, np.zeros_like(instance.market.free))
     order = by_priority(instance, first)
-    if others is None:
-        admit(order, instance.market, instance.tables, jobs, placing.load, cells)
-        fill(instance, placing, order)
-    else:
-        _admit_by_level(instance, placing, order, others)
-    improve_all(instance, placing, order, passes=passes, others=others)
+    admit(order, instance.market, instance.tables, jobs, placing.load, cells)
+    fill(instance, placing, order)
+    improve_all(instance, placing, order, passes=passes)
     return placing
-
-
-def _admit_by_level(instance: Instance, placing: Placing, order: Ints, others: FirmOthers) -> None:
-    """Wishes, then what has none, level by level: no job of a lower priority is in the way of a higher one."""
-    for level in others.levels:
-        here = order[instance.priority[order] == level]
-        market, tables, jobs = instance.market, instance.tables, instance.jobs
-        admit(here, market, tables, jobs, placing.load, placing.cells)
-        fill(instance, placing, here)
-        others.places.place(level, others.prices, placing.load)
 
 
 def by_priority(instance: Instance, first: NDArray[np.bool_] | None = None) -> Ints:
@@ -173,20 +139,10 @@ def by_priority(instance: Instance, first: NDArray[np.bool_] | None = None) -> I
     return np.lexsort(keys if first is None else [*keys, ~first])
 
 
-def improve_all(
-    instance: Instance,
-    placing: Placing,
-    order: Ints,
-    *,
-    passes: int = 2,
-    others: FirmOthers | None = None,
-) -> None:
+def improve_all(instance: Instance, placing: Placing, order: Ints, *, passes: int = 2) -> None:
     """Moves each job in turn to its cheapest cell with room, until none moves or the passes are over."""
     for _ in range(passes):
-        moved = _improve(instance, placing, order, instance.jobs)
-        if others is not None:
-            moved += others.places.improve(placing.load)
-        if not moved:
+        if not _improve(instance, placing, order, instance.jobs):
             break
 
 

@@ -62,7 +62,7 @@ def build_plan(
     if asked:
         problem = build_problem(snapshot, asked)
         found = problem.prices(start_prices, watch)
-        prices, bound_g = found.prices, found.bound_g
+        prices, bound_g = found.proven, found.bound_g
         best = place_jointly(problem, found, shaking=shaking, seed=seed, watch=watch)
         placements, capacity = best.settle()
     unplaced, left = _finish(replace(snapshot, capacity=capacity), requests, placements, chains)

@@ -27,7 +27,7 @@ PASSES: Final = 50
 
 REFINEMENTS: Final = 60
 """Steps for jobs that do not run whole: each is a search of its own for every one of them."""
-_AHEAD: Final = 0.01
+_AHEAD: Final = 0.05
 """How far above the best value the first target is, as a share."""
 _STALLS: Final = 5
 """Steps without gain after which the target comes nearer."""
@@ -40,12 +40,19 @@ class Prices:
     """Prices and what they prove.
 
     Args:
-        prices: (rows, slots), grams a device and slot, 0 or more.
+        prices: (rows, slots), grams a device and slot, 0 or more: they guide the placing.
         bound_g: no feasible plan of these jobs emits less.
+        proof: the prices that prove it, where those are others.
     """
 
     prices: Floats
     bound_g: float
+    proof: Floats | None = None
+
+    @property
+    def proven(self) -> Floats:
+        """The prices that prove the bound."""
+        return self.prices if self.proof is None else self.proof
 
 
 def prove(instance: Instance, prices: Floats, flexible: FlexibleJobs | None = None) -> float:
@@ -55,7 +62,7 @@ def prove(instance: Instance, prices: Floats, flexible: FlexibleJobs | None = No
     running_sums(prices, sums)
     paid = cheapest_sum(market, demand.tables, demand.families, demand.groups, prices, sums)
     if flexible is not None:
-        paid += flexible.bound(market, prices)
+        paid += flexible.bound(prices)
     return float(paid - (prices * market.mean_free).sum())
 
 
@@ -159,7 +166,7 @@ def refine_prices(
         if stalls == _STALLS:
             prices, ahead, stalls = best, ahead / 2, 0
             value, direction = _value(instance, flexible, prices, heat_g)
-    return Prices(best, prove(instance, best, flexible))
+    return Prices(start, prove(instance, best, flexible), best)
 
 
 def _value(

@@ -147,7 +147,7 @@ def test_run_that_never_leaves_is_let_run_and_keeps_its_devices(make: Make) -> N
     record = world.record(job)
     assert record.state is JobState.RUNNING
     free = world.planning.snapshot([record]).capacity.free[0]
-    assert (free[0], free[1]) == (0, 1)
+    assert (free[0], free[15]) == (0, 1)
     world.run_for(3)
     assert world.record(job).state is JobState.SUCCEEDED
 
@@ -258,8 +258,8 @@ def test_each_width_is_a_run_of_its_own_with_its_devices_and_power(make: Make) -
     world.run_for(1.25)
     record = world.record(job)
     free = world.planning.snapshot([record]).capacity.free[0]
-    # Slots of 15 min from 1:15 h on: all four devices until 2 h, one until 4 h.
-    assert free.tolist()[:12] == [0] * 3 + [3] * 8 + [4]
+    # Minutes from 1:15 h on: all four devices until 2 h, one until 4 h.
+    assert free.tolist()[:180] == [0] * 45 + [3] * 120 + [4] * 15
     world.run_for(1.75)
     record = world.record(job)
     assert [(run.gpus, run.power_w) for run in record.runs] == [(4, 3000.0), (1, 1000.0)]
