@@ -82,7 +82,7 @@ def test_only_jobs_that_cannot_end_in_time_are_past_their_deadline(document: Doc
 def test_a_lone_job_emits_no_more_than_any_run_in_one_piece(document: Document) -> None:
     asked = without_known_faults(document)
     job = asked["jobs"][0]
-    for term in ("max_cost", "max_carbon_g", "min_renewable_share", "duration_p95"):
+    for term in ("carbon_price", "max_cost", "max_carbon_g", "min_renewable_share", "duration_p95"):
         job.pop(term, None)
     if job.pop("elastic", None):
         job["power_w"] = 800.0

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from scheduler.core.planner.columns import build_times, money_weight, now_s
+from scheduler.core.planner.columns import build_times, has_price, money_weight, now_s
 from scheduler.core.planner.found import Found
 from scheduler.core.planner.instance import build_market
 from scheduler.core.planner.kernels import INFINITE, Floats, Ints, Market
@@ -64,6 +64,8 @@ class PausingJobs:
             assert how is not None
             earliest_s, deadline_s, _ = times[job].tolist()
             for position, choice in enumerate(request.choices):
+                if not has_price(request, choice):
+                    continue
                 run = Run(
                     duration_s=choice.duration_s,
                     earliest_s=max(earliest_s, first_s + choice.move.seconds),

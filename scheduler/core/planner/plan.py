@@ -53,7 +53,7 @@ def build_plan(
         shaking: how long small plans are shaken; None for what suits the number of jobs.
         watch: who looks on, and may end the search.
     """
-    chains = build_chains(snapshot.requests, snapshot.now)
+    chains = build_chains(snapshot.requests, snapshot.now, snapshot.pause_slot_s)
     requests = _in_chains(snapshot.requests, chains.split if chains else {})
     asked = [one for one in requests if any(within_cost(one, c) for c in one.choices)]
     placements: dict[JobId, Placement] = {}

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from scheduler.core.planner.columns import build_times, money_weight, now_s
+from scheduler.core.planner.columns import build_times, has_price, money_weight, now_s
 from scheduler.core.planner.elastic import (
     MOST_LABELS,
     Machine,
@@ -85,6 +85,7 @@ class ElasticSearch:
                         machine=self._machine(request),
                     )
                     for position, choice in enumerate(request.choices)
+                    if has_price(request, choice)
                 ]
             )
         return lines
