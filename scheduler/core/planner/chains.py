@@ -4,7 +4,6 @@ The time between the earliest start of the first job of a chain and the deadline
 that every job of it can be placed on its own. Once all have a place, each may use what its neighbours do not.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -53,7 +52,7 @@ def build_chains(requests: Sequence[PlanRequest], now: datetime, slot_s: int) ->
     members = [one for one in sorted(by_id) if before[one] or following[one]]
     order = _ordered(members, before, following)
     after = {job_id: tuple(following[job_id]) for job_id in order}
-    length = {job_id: shortest(by_id[job_id], slot_s) for job_id in order}
+    length = {job_id: timedelta(seconds=by_id[job_id].shortest_s(slot_s)) for job_id in order}
     tight = _tightened(order, by_id, before, after, length, now)
     return Chains(
         order=order,
@@ -109,17 +108,6 @@ def _ordered(
             f"after: jobs wait for each other in a circle: {circle}", field="after", value=circle
         )
     return tuple(order)
-
-
-def shortest(request: PlanRequest, slot_s: int) -> timedelta:
-    """The least time from the start of a job to its end; at other widths than its own it fills whole slots."""
-    seconds = min((choice.duration_s for choice in request.choices), default=0)
-    elastic = request.elastic
-    if elastic is not None and request.choices and request.is_flexible:
-        most = max(width.throughput for width in elastic.widths)
-        fastest = seconds * elastic.throughput(request.choices[0].gpus) / most
-        seconds = min(seconds, math.ceil(fastest / slot_s) * slot_s)
-    return timedelta(seconds=seconds)
 
 
 def _tightened(  # noqa: PLR0917 - the same maps as everywhere here

@@ -69,7 +69,9 @@ class WindowSearch:
     def _is_limited(self, request: PlanRequest) -> bool:
         """Whether it is the job's own limits that leave it no place."""
         has_limits = request.limits != NO_LIMITS
-        return has_limits and self.best(replace(request, limits=NO_LIMITS)) is not None
+        if not has_limits or request.elastic is not None:
+            return has_limits  # at other widths it may be in time where it is not at its own
+        return self.best(replace(request, limits=NO_LIMITS)) is not None
 
     def place_late(self, request: PlanRequest) -> Placement | None:
         """The placement that ends first, deadline or not, which is then taken."""
@@ -262,10 +264,11 @@ class WindowSearch:
             )
         first = self.earliest(request, ignores_deadline=True)
         finish_at = first.window.end_at if first else None
-        shortest_s = min(choice.duration_s for choice in request.choices)
+        shortest_s = request.shortest_s(self._snapshot.pause_slot_s)
         earliest_s = max(self._now_s, self._grid.offset_up_s(request.earliest_at))
         if all(
-            self._latest_s(request, choice) < self._earliest_s(request, choice)
+            self._latest_s(request, replace(choice, duration_s=min(choice.duration_s, shortest_s)))
+            < self._earliest_s(request, choice)
             for choice in request.choices
         ):
             return Unplaced(

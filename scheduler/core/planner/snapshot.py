@@ -1,5 +1,6 @@
 """What the planner reads, and what it answers."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -79,6 +80,15 @@ class PlanRequest:
     limits: Limits = NO_LIMITS
     after: tuple[JobId, ...] = ()
     held: Placement | None = None
+
+    def shortest_s(self, slot_s: int) -> int:
+        """The least seconds from its start to its end; at other widths than its own it fills whole slots."""
+        seconds = min((choice.duration_s for choice in self.choices), default=0)
+        if self.elastic is None or not self.choices or not self.is_flexible:
+            return seconds
+        most = max(width.throughput for width in self.elastic.widths)
+        fastest = seconds * self.elastic.throughput(self.choices[0].gpus) / most
+        return min(seconds, math.ceil(fastest / slot_s) * slot_s)
 
     @property
     def is_flexible(self) -> bool:
