@@ -178,41 +178,19 @@ def plan(  # noqa: PLR0917 - options of a command
 ) -> None:
     """Say where and when jobs would run, and why. Nothing is submitted."""
     from scheduler.server.cli_jobs import load_jobs, plan_snapshot  # noqa: PLC0415 - imports yaml
+    from scheduler.server.cli_plans import print_plan  # noqa: PLC0415 - only needed here
 
     if (file is None) == (snapshot is None):
         raise InvalidInputError(
             "plan: give either a file with jobs or --snapshot FILE", field="file"
         )
     if snapshot is not None:
-        _print_plan(plan_snapshot(snapshot, time_limit=time_limit, seed=seed), output)
+        print_plan(plan_snapshot(snapshot, time_limit=time_limit, seed=seed), output)
         return
     assert file is not None
     with _client() as client:
         for spec in load_jobs(file):
             _print_dry_run(client.dry_run(spec), output)
-
-
-def _print_plan(document: dict[str, Any], output: Output) -> None:
-    rows = [
-        (
-            one["job"],
-            one["cluster"],
-            one["accelerator"],
-            local(one["segments"][0]["start"]),
-            grams(one["emissions_g"]),
-            grams(one["baseline_g"]),
-        )
-        for one in document["placements"]
-    ]
-    print_rows(output, document, ("job", "cluster", "on", "start", "planned g", "at once g"), rows)
-    if output is Output.TABLE:
-        for one in document["unplaced"]:
-            typer.echo(f"{one['job']}: {one['reason']}: {one['detail']}")
-        typer.echo(
-            f"{len(rows)} placed, {len(document['unplaced'])} not: {grams(document['emissions_g'])} g, "
-            f"at once at home {grams(document['baseline_g'])} g; no plan of these jobs emits less than "
-            f"{grams(document['lower_bound_g'])} g (gap {document['gap']:.2%})"
-        )
 
 
 @app.command("list")

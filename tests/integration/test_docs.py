@@ -93,7 +93,8 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
         probe.bind(("127.0.0.1", 0))
         made = Reader(tmp_path, probe.getsockname()[1])
     (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / EXAMPLE.name).write_bytes(EXAMPLE.read_bytes())
+    for name in (EXAMPLE.name, "snapshot.example.json"):
+        (tmp_path / "configs" / name).write_bytes((ROOT / "configs" / name).read_bytes())
     (tmp_path / "train.py").write_text("", encoding="utf-8")
     yield made
     if made.service is not None:
@@ -154,3 +155,9 @@ def _keys(schema: dict[str, Any]) -> set[str]:
     for part in schema.get("$defs", {}).values():
         found |= set(part.get("properties", {}))
     return found
+
+
+def test_plan_in_the_readme_is_what_the_program_prints(reader: Reader) -> None:
+    shown = README.split("snapshot.example.json\n```\n\n```text\n")[1].split("```")[0]
+    printed = reader.type("TZ=UTC gridtide plan --snapshot configs/snapshot.example.json")
+    assert [line.rstrip() for line in printed.splitlines()] == shown.splitlines()

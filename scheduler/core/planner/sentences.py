@@ -12,7 +12,9 @@ SAME_SHARE: Final = 0.0005
 def saving_sentence(chosen: Placement, baseline_g: float | None, home_id: str) -> str:
     """Where, when, how much, and how that compares with running at once at home."""
     where = f"{chosen.cluster_id} ({chosen.region_id}) at {format_instant(chosen.window.start_at)}"
-    if len(chosen.segments) > 1:
+    if chosen.widths:
+        where += f" on {min(chosen.widths)} to {max(chosen.widths)} devices"
+    elif len(chosen.segments) > 1:
         where += f" in {len(chosen.segments)} segments"
     if chosen.planned_g is None:
         return f"Runs on {where}: no forecast covers it, so it starts as early as there is room."

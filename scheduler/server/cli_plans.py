@@ -1,0 +1,64 @@
+"""What `gridtide plan --snapshot` prints: a table with a timeline, or the document."""
+
+import sys
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from scheduler.server.cli_output import grams, local, print_rows
+
+COLUMNS = ("job", "cluster", "on", "start", "end", "planned g", "at once g")
+
+
+def print_plan(document: dict[str, Any], kind: str) -> None:
+    """The placements, what has none and why, and how good the plan is."""
+    spans = {
+        one["job"]: [(part["start"], part["end"]) for part in one["segments"]]
+        for one in document["placements"]
+    }
+    rows: list[tuple[object, ...]] = [
+        (
+            one["job"],
+            one["cluster"],
+            one["accelerator"],
+            local(one["segments"][0]["start"]),
+            local(one["segments"][-1]["end"]),
+            grams(one["emissions_g"]),
+            grams(one["baseline_g"]),
+        )
+        for one in document["placements"]
+    ]
+    if kind != "table":
+        print_rows(kind, document, COLUMNS, rows)
+        return
+    if rows:
+        times = [
+            datetime.fromisoformat(at) for span in spans.values() for part in span for at in part
+        ]
+        bars = [timeline(span, (min(times), max(times))) for span in spans.values()]
+        rows = [(*row, bar) for row, bar in zip(rows, bars, strict=True)]
+    print_rows(kind, document, (*COLUMNS, "when"), rows)
+    for one in document["unplaced"]:
+        finish = local(one["earliest_finish"])
+        when = f"; it could end by {finish}" if finish else ""
+        sys.stdout.write(f"{one['job']}: {one['reason']}: {one['detail']}{when}\n")
+    sys.stdout.write(
+        f"{len(rows)} placed, {len(document['unplaced'])} not: {grams(document['emissions_g'])} g, "
+        f"at once at home {grams(document['baseline_g'])} g; no plan of these jobs emits less than "
+        f"{grams(document['lower_bound_g'])} g (gap {document['gap']:.2%})\n"
+    )
+
+
+def timeline(
+    spans: Iterable[tuple[str, str]], window: tuple[datetime, datetime], width: int = 32
+) -> str:
+    """Spans of ISO times as a bar over the window: full where one covers most of a cell, light where it touches it."""
+    start_at, end_at = window
+    cell_s = max((end_at - start_at).total_seconds() / width, 1e-9)
+    covered = [0.0] * width
+    for first, last in spans:
+        low = (datetime.fromisoformat(first) - start_at).total_seconds() / cell_s
+        high = (datetime.fromisoformat(last) - start_at).total_seconds() / cell_s
+        for cell in range(width):
+            covered[cell] += max(0.0, min(high, cell + 1) - max(low, cell))
+    return "".join("█" if share > 0.5 else "▒" if share > 1e-9 else "·" for share in covered)
