@@ -179,6 +179,7 @@ class ForecastMatrix:
         layers: per zone, the provenance of each source used, preferred first.
         error_mg: (zones, slots), standard deviation of the forecast's error in mg/kWh; None where no quantiles are known.
         renewable_share: (zones, slots), 0 to 1, NaN where unknown; None where it is known nowhere.
+        unrounded_mg: (zones, slots), mg/kWh before it was rounded; None where whole milligrams are all there is.
     """
 
     grid: SlotGrid
@@ -188,11 +189,25 @@ class ForecastMatrix:
     layers: tuple[tuple[Provenance, ...], ...]
     error_mg: NDArray[np.float64] | None = None
     renewable_share: NDArray[np.float64] | None = None
+    unrounded_mg: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
-        for array in (self.mg_per_kwh, self.layer, self.error_mg, self.renewable_share):
+        for array in (
+            self.mg_per_kwh,
+            self.layer,
+            self.error_mg,
+            self.renewable_share,
+            self.unrounded_mg,
+        ):
             if array is not None:
                 array.setflags(write=False)
+
+    @property
+    def exact_mg(self) -> NDArray[np.float64]:
+        """Intensity in mg/kWh as exactly as it is known, shape (zones, slots)."""
+        if self.unrounded_mg is not None:
+            return self.unrounded_mg
+        return self.mg_per_kwh.astype(np.float64)
 
     def is_below(self, zones: Sequence[int], least_share: float) -> NDArray[np.bool_]:
         """Where the renewable share is less, or not known; shape (len(zones), slots)."""

@@ -53,6 +53,7 @@ def plan_snapshot(path: Path, *, time_limit: str | None, seed: int) -> Document:
     import json  # noqa: PLC0415 - likewise
 
     from rich.console import Console  # noqa: PLC0415 - likewise
+    from rich.progress import Progress, TaskID  # noqa: PLC0415 - likewise
 
     from adapters.hardware_tables import load_hardware  # noqa: PLC0415 - likewise
     from scheduler.server.plan_documents import Timing, plan_file  # noqa: PLC0415 - imports numba
@@ -71,8 +72,18 @@ def plan_snapshot(path: Path, *, time_limit: str | None, seed: int) -> Document:
         found = read_yaml(path, error=InvalidInputError, field="snapshot")
         document = found[0] if len(found) == 1 else None
     try:
-        with Console(stderr=True).status("planning"):
-            return plan_file(document, load_hardware(), seed=seed, timing=Timing(limit_s))
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            tasks: dict[str, TaskID] = {}
+
+            def tell(stage: str, share: float) -> None:
+                if stage not in tasks:
+                    for done in tasks.values():
+                        progress.update(done, completed=1.0)
+                    tasks[stage] = progress.add_task(stage, total=1.0)
+                progress.update(tasks[stage], completed=share)
+
+            timing = Timing(limit_s, tell=tell)
+            return plan_file(document, load_hardware(), seed=seed, timing=timing)
     except InvalidInputError as error:
         error.message = f"{path}: {error.message}"
         raise

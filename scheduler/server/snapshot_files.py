@@ -165,7 +165,8 @@ def read_snapshot(document: object, hardware: HardwareTable) -> SnapshotFile:
     """
     asked = _checked(document)
     known = _FileHardware(hardware, [name for one in asked.clusters for name in one.capacity])
-    grid = SlotGrid.around(asked.now, slot_s=asked.slot, horizon_s=asked.horizon)
+    slots = SlotGrid.around(asked.now, slot_s=asked.slot, horizon_s=asked.horizon)
+    grid = slots.finer(_step_s(asked, slots))
     fleet = _fleet(asked, known, grid)
     moves = DataMoves(**asked.data_moves.model_dump())
     requests, refused = _Jobs(asked.now, fleet, known, moves).read(asked.jobs)
@@ -175,6 +176,7 @@ def read_snapshot(document: object, hardware: HardwareTable) -> SnapshotFile:
         forecast=_forecast(asked, grid, fleet),
         capacity=build_capacity(*_reservations(asked, grid, fleet, known)),
         requests=requests,
+        rhythm_s=asked.slot,
     )
     return SnapshotFile(snapshot, tuple(refused), moves)
 
@@ -192,6 +194,14 @@ def _checked(document: object) -> _Snapshot:
     except ValidationError as error:
         lines = "; ".join(describe_errors(error, _Snapshot)[:5])
         raise InvalidDataError(f"snapshot: {lines}", field="snapshot") from error
+
+
+def _step_s(asked: _Snapshot, slots: SlotGrid) -> int:
+    """Seconds in which no intensity changes, a minute at least: parts of slots where these are longer."""
+    zones = {one.zone for one in asked.clusters} & asked.intensity.keys()
+    found = [asked.intensity[zone] for zone in zones]
+    offsets = [slots.offset_down_s(one.start) for one in found]
+    return max(_FINEST_S, math.gcd(slots.slot_s, *(one.step for one in found), *offsets))
 
 
 def _fleet(asked: _Snapshot, hardware: HardwareTable, grid: SlotGrid) -> Fleet:
@@ -263,7 +273,13 @@ def _forecast(asked: _Snapshot, grid: SlotGrid, fleet: Fleet) -> ForecastMatrix:
         shares = np.array(
             [_on_grid(asked, zone, "renewable_share", grid, most=1.0) for zone in fleet.zone_ids]
         )
-    return replace(matrix, error_mg=errors, renewable_share=shares)
+    exact = [_on_grid(asked, zone, "g_per_kwh", grid, most=math.inf) for zone in fleet.zone_ids]
+    return replace(
+        matrix,
+        error_mg=errors,
+        renewable_share=shares,
+        unrounded_mg=np.nan_to_num(np.array(exact)) * 1000,
+    )
 
 
 def _series(asked: _Snapshot, zone_id: str) -> IntensitySeries:

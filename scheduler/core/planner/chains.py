@@ -4,6 +4,7 @@ The time between the earliest start of the first job of a chain and the deadline
 that every job of it can be placed on its own. Once all have a place, each may use what its neighbours do not.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -35,7 +36,7 @@ class Chains:
     split: Mapping[JobId, PlanRequest]
 
 
-def build_chains(requests: Sequence[PlanRequest], now: datetime) -> Chains | None:
+def build_chains(requests: Sequence[PlanRequest], now: datetime, slot_s: int) -> Chains | None:
     """The chains of these jobs; None where no job waits for another of them.
 
     Raises:
@@ -52,13 +53,14 @@ def build_chains(requests: Sequence[PlanRequest], now: datetime) -> Chains | Non
     members = [one for one in sorted(by_id) if before[one] or following[one]]
     order = _ordered(members, before, following)
     after = {job_id: tuple(following[job_id]) for job_id in order}
-    tight = _tightened(order, by_id, before, after, now)
+    length = {job_id: shortest(by_id[job_id], slot_s) for job_id in order}
+    tight = _tightened(order, by_id, before, after, length, now)
     return Chains(
         order=order,
         before={job_id: before[job_id] for job_id in order},
         after=after,
         tight=tight,
-        split=_split(order, tight, before, after),
+        split=_split(order, tight, before, after, length),
     )
 
 
@@ -109,13 +111,14 @@ def _ordered(
     return tuple(order)
 
 
-def shortest(request: PlanRequest) -> timedelta:
-    """The least time from the start of a job to its end."""
+def shortest(request: PlanRequest, slot_s: int) -> timedelta:
+    """The least time from the start of a job to its end; at other widths than its own it fills whole slots."""
     seconds = min((choice.duration_s for choice in request.choices), default=0)
     elastic = request.elastic
-    if elastic is not None and request.choices:
+    if elastic is not None and request.choices and request.is_flexible:
         most = max(width.throughput for width in elastic.widths)
-        seconds = int(seconds * elastic.throughput(request.choices[0].gpus) / most)
+        fastest = seconds * elastic.throughput(request.choices[0].gpus) / most
+        seconds = min(seconds, math.ceil(fastest / slot_s) * slot_s)
     return timedelta(seconds=seconds)
 
 
@@ -124,54 +127,66 @@ def _tightened(  # noqa: PLR0917 - the same maps as everywhere here
     by_id: Mapping[JobId, PlanRequest],
     before: Mapping[JobId, tuple[JobId, ...]],
     after: Mapping[JobId, tuple[JobId, ...]],
+    length: Mapping[JobId, timedelta],
     now: datetime,
 ) -> dict[JobId, PlanRequest]:
     earliest, deadline = dict[JobId, datetime](), dict[JobId, datetime]()
     for job_id in order:
-        starts = [earliest[other] + shortest(by_id[other]) for other in before[job_id]]
+        starts = [earliest[other] + length[other] for other in before[job_id]]
         earliest[job_id] = max(now, by_id[job_id].earliest_at, *starts)
     for job_id in reversed(order):
-        ends = [_latest_start(by_id[other], deadline[other]) for other in after[job_id]]
-        deadline[job_id] = min([by_id[job_id].deadline_at, *ends])
+        ends = [
+            _latest_start(by_id[other], deadline[other], length[other]) for other in after[job_id]
+        ]
+        # A follower that cannot end in time is no reason to hurry.
+        soonest = earliest[job_id] + length[job_id]
+        deadline[job_id] = min(
+            [by_id[job_id].deadline_at, *(one for one in ends if one >= soonest)]
+        )
     return {
         job_id: replace(by_id[job_id], earliest_at=earliest[job_id], deadline_at=deadline[job_id])
         for job_id in order
     }
 
 
-def _latest_start(request: PlanRequest, deadline_at: datetime) -> datetime:
-    latest = deadline_at - shortest(request)
+def _latest_start(request: PlanRequest, deadline_at: datetime, length: timedelta) -> datetime:
+    latest = deadline_at - length
     return latest if request.start_by_at is None else min(latest, request.start_by_at)
 
 
-def _split(
+def _split(  # noqa: PLR0917 - likewise
     order: Sequence[JobId],
     tight: Mapping[JobId, PlanRequest],
     before: Mapping[JobId, tuple[JobId, ...]],
     after: Mapping[JobId, tuple[JobId, ...]],
+    length: Mapping[JobId, timedelta],
 ) -> dict[JobId, PlanRequest]:
     """Windows that end before those of the followers begin; slack goes to each by its share of the longest path."""
     none = timedelta()
     ahead, behind = dict[JobId, timedelta](), dict[JobId, timedelta]()
     for job_id in order:
-        ahead[job_id] = shortest(tight[job_id]) + max(
+        ahead[job_id] = length[job_id] + max(
             (ahead[other] for other in before[job_id]), default=none
         )
     for job_id in reversed(order):
         behind[job_id] = max(
-            (behind[other] + shortest(tight[other]) for other in after[job_id]), default=none
+            (behind[other] + length[other] for other in after[job_id]), default=none
         )
     made: dict[JobId, PlanRequest] = {}
     for job_id in order:
         one = tight[job_id]
         starts = [made[other].deadline_at for other in before[job_id]]
         earliest_at = max([one.earliest_at, *starts])
-        soonest = earliest_at + shortest(one)
+        soonest = earliest_at + length[job_id]
         share = ahead[job_id] / (ahead[job_id] + behind[job_id]) if behind[job_id] else 1.0
         ends = [
             soonest
-            + max(none, _latest_start(tight[other], tight[other].deadline_at) - soonest) * share
+            + max(
+                none, _latest_start(tight[other], tight[other].deadline_at, length[other]) - soonest
+            )
+            * share
             for other in after[job_id]
+            if _latest_start(tight[other], tight[other].deadline_at, length[other]) >= soonest
         ]
         # A chain that cannot end in time keeps its deadlines: its jobs then have no place, and say so.
         share_at = max(soonest, min(ends).replace(microsecond=0)) if ends else one.deadline_at

@@ -109,12 +109,21 @@ def build_columns(snapshot: PlanSnapshot, requests: Sequence[PlanRequest]) -> Co
 
 
 def within_cost(request: PlanRequest, choice: Choice) -> bool:
-    """Whether a whole run there costs no more than the job allows; an unknown price does not."""
-    most = request.limits.max_cost
-    if most is None:
-        return True
-    cost = choice.cost(choice.gpus * choice.duration_s)
-    return cost is not None and cost <= most
+    """Whether a whole run there costs no more than the job allows.
+
+    A price that is not known is within no limit, and cannot be weighed against carbon.
+    """
+    if not has_price(request, choice):
+        return False
+    most, cost = request.limits.max_cost, choice.cost(choice.gpus * choice.duration_s)
+    return most is None or (cost is not None and cost <= most)
+
+
+def has_price(request: PlanRequest, choice: Choice) -> bool:
+    """Whether the price is known there, or does not matter to the job."""
+    limits = request.limits
+    is_free = limits.max_cost is None and limits.carbon_price is None
+    return is_free or choice.cluster.price_per_gpu_hour is not None
 
 
 def money_weight(request: PlanRequest) -> float:

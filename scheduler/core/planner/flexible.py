@@ -61,7 +61,7 @@ class FlexibleJobs:
             self._elastic,
             len(self._pausing.requests),
             self.unit_s // grid.slot_s,
-            self._snapshot.forecast.grid.slot_s // grid.slot_s,
+            self._snapshot.pause_slot_s // grid.slot_s,
         )
 
 

@@ -144,7 +144,7 @@ def build_market(
     clusters = [snapshot.fleet.get(cluster_id) for cluster_id, _ in snapshot.capacity.rows]
     zones = [forecast.zone(cluster.zone_id) for cluster in clusters]
     parts = forecast.grid.slot_s // grid.slot_s
-    intensity = np.repeat(forecast.mg_per_kwh[zones], parts, axis=1) / MG_PER_G
+    intensity = np.repeat(forecast.exact_mg[zones], parts, axis=1) / MG_PER_G
     pue = np.array([cluster.pue_on(grid) for cluster in clusters])
     grams = _summable(intensity * pue * (grid.slot_s / WATT_SECONDS_PER_KWH))
     closed = np.repeat(forecast.layer[zones] < 0, parts, axis=1)
@@ -166,6 +166,26 @@ def build_market(
         mean_free=np.ascontiguousarray(by_slot.mean(axis=2)),
         arrival=np.ascontiguousarray(intensity),
         cheapest=np.where(np.isfinite(cheapest), cheapest, 0.0),
+    )
+
+
+def coarser(market: Market, parts: int) -> Market:
+    """The market on slots of so many of its own."""
+    if parts == 1:
+        return market
+    rows = len(market.grams)
+
+    def by_slot(values: Floats) -> Floats:
+        return values.reshape(rows, -1, parts)
+
+    return Market(
+        grams=by_slot(market.grams).sum(axis=2),
+        grams_sum=np.ascontiguousarray(market.grams_sum[:, ::parts]),
+        closed_sum=np.ascontiguousarray(market.closed_sum[:, :, ::parts]),
+        free=by_slot(market.free).min(axis=2),
+        mean_free=by_slot(market.mean_free).mean(axis=2),
+        arrival=np.ascontiguousarray(market.arrival[:, ::parts]),
+        cheapest=market.cheapest * parts,
     )
 
 

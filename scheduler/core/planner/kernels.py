@@ -566,7 +566,7 @@ def settle_starts(
 ) -> None:
     """Fills the second at which each job starts: the cheapest in its cell, or on the rim of what it is allowed.
 
-    The rims, (links, 2), are the first and last allowed second: no slot begins there, so that no cell knows them.
+    The rims, (links, 2), are the first and last allowed second, which cells may not know.
     """
     for j in range(len(jobs.scale)):
         c = cells.choice[j]
@@ -588,7 +588,7 @@ def settle_starts(
         take(load, r, slot, n, -needed)
         for side in range(2):
             at_s = rims[link, side]
-            if at_s % slot_s == 0 or rims[link, 0] > rims[link, 1]:
+            if at_s == best_s or rims[link, 0] > rims[link, 1]:
                 continue
             first, stop = at_s // slot_s, -(-(at_s + length) // slot_s)
             if not has_room(market, load, tables.mask[k], r, first, stop, needed):

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from scheduler.core.planner.columns import build_times, money_weight, now_s
+from scheduler.core.planner.columns import build_times, has_price, money_weight, now_s
 from scheduler.core.planner.found import Found
 from scheduler.core.planner.instance import build_market
 from scheduler.core.planner.kernels import INFINITE, Floats, Ints, Market
@@ -64,6 +64,8 @@ class PausingJobs:
             assert how is not None
             earliest_s, deadline_s, _ = times[job].tolist()
             for position, choice in enumerate(request.choices):
+                if not has_price(request, choice):
+                    continue
                 run = Run(
                     duration_s=choice.duration_s,
                     earliest_s=max(earliest_s, first_s + choice.move.seconds),
@@ -147,7 +149,7 @@ class PausingJobs:
 
     def columns(self, grid: SlotGrid, *, keeps_margins: bool) -> Pausing:
         """The columns of the jobs on these units; windows are rounded inward."""
-        unit_s, slot_s = grid.slot_s, self._snapshot.forecast.grid.slot_s
+        unit_s, slot_s = grid.slot_s, self._snapshot.pause_slot_s
         lines = self.lines
         width = max((line.run.max_interruptions + 1 for line in lines), default=1)
         need = np.ones((len(lines), width), dtype=np.int64)
@@ -185,7 +187,7 @@ class PausingJobs:
             surplus=surplus,
             shortest=-(-chunk_s // unit_s),
             chunk=chunk_s / unit_s,
-            gap=np.full(len(lines), slot_s // unit_s, dtype=np.int64),
+            gap=np.full(len(lines), -(-slot_s // unit_s), dtype=np.int64),
             limit=self.limit,
         )
 

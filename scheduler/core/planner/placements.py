@@ -25,7 +25,7 @@ class _Meter:
     def __init__(self, snapshot: PlanSnapshot, cluster: Cluster) -> None:
         forecast = snapshot.forecast
         row = forecast.zone(cluster.zone_id)
-        self.mg_per_kwh: Final = forecast.mg_per_kwh[row]
+        self.mg_per_kwh: Final = forecast.exact_mg[row]
         self._slot_s: Final = forecast.grid.slot_s
         # With one PUE it multiplies at the end, so that sums stay integers and equal windows cost the same.
         self._pue: Final = None if cluster.pue_by_hour else cluster.pue

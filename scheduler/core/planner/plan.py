@@ -17,7 +17,7 @@ from scheduler.core.planner.chains import (
     use_slack,
     within_neighbours,
 )
-from scheduler.core.planner.columns import within_cost
+from scheduler.core.planner.columns import money_weight, within_cost
 from scheduler.core.planner.joint import build_problem, place_jointly
 from scheduler.core.planner.kernels import Floats
 from scheduler.core.planner.regret import keep_what_holds
@@ -53,7 +53,7 @@ def build_plan(
         shaking: how long small plans are shaken; None for what suits the number of jobs.
         watch: who looks on, and may end the search.
     """
-    chains = build_chains(snapshot.requests, snapshot.now)
+    chains = build_chains(snapshot.requests, snapshot.now, snapshot.pause_slot_s)
     requests = _in_chains(snapshot.requests, chains.split if chains else {})
     asked = [one for one in requests if any(within_cost(one, c) for c in one.choices)]
     placements: dict[JobId, Placement] = {}
@@ -66,10 +66,11 @@ def build_plan(
         best = place_jointly(problem, found, shaking=shaking, seed=seed, watch=watch)
         placements, capacity = best.settle()
     unplaced, left = _finish(replace(snapshot, capacity=capacity), requests, placements, chains)
-    if prices is not None and (chains or len(placements) < len(asked)):
+    is_weighed = any(money_weight(one) > 0 for one in asked)
+    if prices is not None and (chains or is_weighed or len(placements) < len(asked)):
         tight = _in_chains(asked, chains.tight if chains else {})
         kept = [request for request in tight if request.job_id in placements]
-        bound_g = build_problem(snapshot, kept).bound(prices) if kept else 0.0
+        bound_g = _bound_of_grams(snapshot, kept, None if is_weighed else prices)
     ids = [request.job_id for request in requests]
     placed = tuple(placements[one] for one in ids if one in placements)
     planned_g = sum(placement.planned_g or 0.0 for placement in placed)
@@ -82,6 +83,22 @@ def build_plan(
         prices=prices,
         memory=Memory(snapshot, left),
     )
+
+
+def _bound_of_grams(
+    snapshot: PlanSnapshot, requests: Sequence[PlanRequest], prices: Floats | None
+) -> float:
+    """What any plan of these jobs emits at least; where money guided the plan, by prices in grams alone."""
+    if not requests:
+        return 0.0
+    unweighed = [
+        one
+        if one.limits.carbon_price is None
+        else replace(one, limits=replace(one.limits, carbon_price=None))
+        for one in requests
+    ]
+    problem = build_problem(snapshot, unweighed)
+    return problem.prices(None).bound_g if prices is None else problem.bound(prices)
 
 
 def _in_chains(

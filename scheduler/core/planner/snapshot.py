@@ -82,8 +82,10 @@ class PlanRequest:
 
     @property
     def is_flexible(self) -> bool:
-        """Whether it may pause or change its width."""
+        """Whether it may pause or change its width; a job that must start by some time runs whole."""
         how = self.interruptible
+        if self.start_by_at is not None:
+            return False
         return self.elastic is not None or (
             how is not None
             and how.max_interruptions > 0
@@ -100,6 +102,7 @@ class PlanSnapshot:
         capacity: what running and fixed jobs leave free, on the same slots or on parts of them.
         is_fail_open: place jobs that no forecast covers at their earliest start, instead of leaving
             them unplaced.
+        rhythm_s: slots of pauses and widths, of which those of the forecast may be parts; None: the same.
     """
 
     now: datetime
@@ -108,6 +111,12 @@ class PlanSnapshot:
     capacity: CapacityLedger
     requests: tuple[PlanRequest, ...]
     is_fail_open: bool = False
+    rhythm_s: int | None = None
+
+    @property
+    def pause_slot_s(self) -> int:
+        """Least seconds between two segments, and length of the slots in which a width stays."""
+        return self.rhythm_s or self.forecast.grid.slot_s
 
 
 def _never() -> bool:

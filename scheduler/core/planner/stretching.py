@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from scheduler.core.planner.columns import build_times, money_weight, now_s
+from scheduler.core.planner.columns import build_times, has_price, money_weight, now_s
 from scheduler.core.planner.elastic import (
     MOST_LABELS,
     Machine,
@@ -17,7 +17,7 @@ from scheduler.core.planner.elastic import (
     cheapest_widths,
 )
 from scheduler.core.planner.found import Found
-from scheduler.core.planner.instance import build_market
+from scheduler.core.planner.instance import build_market, coarser
 from scheduler.core.planner.kernels import INFINITE, Floats, Ints
 from scheduler.core.planner.pauses import PriceRow, Run, bound_segments
 from scheduler.core.planner.placements import Stretch
@@ -53,15 +53,19 @@ class ElasticSearch:
         self, snapshot: PlanSnapshot, requests: Sequence[PlanRequest], floors: Sequence[float]
     ) -> None:
         self.requests: Final = tuple(sorted(requests, key=lambda one: one.job_id))
-        self._slot_s: Final = snapshot.forecast.grid.slot_s
-        self._market: Final = build_market(snapshot, snapshot.forecast.grid, floors)
+        grid = snapshot.forecast.grid
+        self._slot_s: Final = snapshot.pause_slot_s
+        self._parts: Final = self._slot_s // grid.slot_s
+        self._fine: Final = build_market(snapshot, grid, floors)
+        self._market: Final = coarser(self._fine, self._parts)
         self._shut: Final = np.diff(self._market.closed_sum, axis=2) > 0
+        self._fine_shut: Final = np.diff(self._fine.closed_sum, axis=2) > 0
         self._lines: Final = self._build_lines(snapshot, floors)
 
     def _build_lines(self, snapshot: PlanSnapshot, floors: Sequence[float]) -> list[list[Line]]:
         rows = {row: index for index, row in enumerate(snapshot.capacity.rows)}
         times, first_s = build_times(snapshot, self.requests), now_s(snapshot)
-        n_slots, lines = snapshot.forecast.grid.n_slots, []
+        n_slots, lines = self._market.grams.shape[1], []
         for job, request in enumerate(self.requests):
             earliest_s, deadline_s, _ = times[job].tolist()
             lines.append(
@@ -81,6 +85,7 @@ class ElasticSearch:
                         machine=self._machine(request),
                     )
                     for position, choice in enumerate(request.choices)
+                    if has_price(request, choice)
                 ]
             )
         return lines
@@ -103,12 +108,12 @@ class ElasticSearch:
 
     def bound(self, prices: Floats) -> float:
         """What they pay at least at these prices, in grams; jobs that fit nowhere pay nothing."""
-        total = 0.0
+        total, by_slot = 0.0, self._by_slot(prices)
         for job, lines in enumerate(self._lines):
             least = INFINITE
             for line in lines:
                 if line.begin < line.end:
-                    widths = self._widths(prices, job, line, end=line.end)
+                    widths = self._widths(by_slot, job, line, end=line.end)
                     extra = self._extra(job, line)
                     if line.choice.move.kwh:
                         arrival = self._market.arrival[line.row, line.begin : line.end]
@@ -121,11 +126,12 @@ class ElasticSearch:
     def _whole(self, prices: Floats, job: int, line: Line) -> float:
         """The cost of the job at the width of its duration throughout: it may then begin anywhere."""
         choice, price = line.choice, line.choice.cluster.price_per_gpu_hour or 0.0
-        rate = money_weight(self.requests[job]) * price * self._slot_s / SECONDS_PER_HOUR
-        costs = choice.power_w * self._market.grams[line.row] + choice.gpus * (
+        slot_s = self._slot_s // self._parts
+        rate = money_weight(self.requests[job]) * price * slot_s / SECONDS_PER_HOUR
+        costs = choice.power_w * self._fine.grams[line.row] + choice.gpus * (
             prices[line.row] + rate
         )
-        row = PriceRow(costs, self._shut[line.mask, line.row], self._slot_s)
+        row = PriceRow(costs, self._fine_shut[line.mask, line.row], slot_s)
         run = Run(
             duration_s=choice.duration_s, earliest_s=line.earliest_s, deadline_s=line.deadline_s
         )
@@ -142,14 +148,19 @@ class ElasticSearch:
 
     def answer(self, prices: Floats) -> tuple[Floats, float]:
         """Their load when each takes what is cheapest at these prices, whatever the others take; and what they pay."""
-        load, paid = np.zeros_like(prices), 0.0
+        load, paid, by_slot = np.zeros_like(self._market.free), 0.0, self._by_slot(prices)
         for job in range(len(self.requests)):
-            found = self._best(job, prices, None)
+            found = self._best(job, by_slot, None)
             if found is not None:
                 paid += found.cost
                 for start_s, stop_s, gpus, _ in found.stretches:
                     load[found.row, start_s // self._slot_s : stop_s // self._slot_s] += gpus
-        return load, paid
+        return np.repeat(load, self._parts, axis=1), paid
+
+    def _by_slot(self, prices: Floats) -> Floats:
+        """Prices of whole slots, from those of their parts."""
+        sums: Floats = prices.reshape(len(prices), -1, self._parts).sum(axis=2)
+        return sums
 
     def find(self, job: int, load: Floats) -> Found | None:
         """The cheapest widths that have room beside this load, without the margin if need be."""
