@@ -64,15 +64,12 @@ class Steps:
         """The first border after an instant."""
         return self.start + ((at - self.start) // self.step + 1) * self.step
 
-    def mean(self, begin: int, end: int) -> float | None:
-        """The mean over a window; None where any of it is unknown."""
-        total, at = 0.0, begin
+    def within(self, begin: int, end: int) -> Iterator[tuple[int, float | None]]:
+        """Every value that holds at some instant of a window, and from when on."""
+        at = begin
         while at < end:
-            stop, value = min(end, self.next_border(at)), self.at(at)
-            if value is None:
-                return None
-            total, at = total + value * (stop - at), stop
-        return total / (end - begin)
+            yield at, self.at(at)
+            at = self.next_border(at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,18 +152,6 @@ class World:
     intensity: Mapping[str, Steps]
     renewable: Mapping[str, Steps]
     jobs: Mapping[str, Asked]
-
-    @property
-    def origin(self) -> int:
-        """Start of the slot that holds now."""
-        return self.now - self.now % self.slot
-
-    def slots(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
-        """The slots that a window touches."""
-        at = begin - begin % self.slot
-        while at < end:
-            yield at, at + self.slot
-            at += self.slot
 
     def used(self, site: Site, begin: int, end: int) -> tuple[float, float | None]:
         """kWh and grams of one watt over a window; grams are None where intensity is unknown in any of it."""

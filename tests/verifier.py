@@ -166,9 +166,9 @@ def _places(world: World, one: _Placed) -> Iterator[str]:
     if one.accelerator not in one.site.capacity:
         yield one.says("resources", f"{one.site.id} has no {one.accelerator}")
     for piece in one.pieces:
-        for begin, end in world.slots(piece.start, piece.end):
-            if world.intensity[one.site.zone].mean(begin, end) is None:
-                yield one.says("intensity", f"unknown in the slot {shown(begin)}, {one.site.zone}")
+        for at, value in world.intensity[one.site.zone].within(piece.start, piece.end):
+            if value is None:
+                yield one.says("intensity", f"unknown at {shown(at)} in {one.site.zone}")
 
 
 def _shape(world: World, one: _Placed) -> Iterator[str]:
@@ -311,12 +311,11 @@ def _footprint_of(
 def _moved(
     world: World, job: Asked, site: Site, start: int, moves: dict[str, float]
 ) -> tuple[float, float | None]:
-    """kWh and grams of moving the data: without PUE, at the intensity of the place and the slot of the start."""
+    """kWh and grams of moving the data: without PUE, at the intensity of the place at the start."""
     if job.data is None or not job.moves_to(site):
         return 0.0, 0.0
     kwh = job.data[0] * moves["kwh_per_gb"]
-    begin = start - start % world.slot
-    intensity = world.intensity[site.zone].mean(begin, begin + world.slot)
+    intensity = world.intensity[site.zone].at(start)
     return kwh, None if intensity is None else kwh * intensity
 
 
@@ -344,12 +343,10 @@ def _cost(one: _Placed, moves: dict[str, float]) -> float | None:
 def _renewables(world: World, one: _Placed, least: float) -> Iterator[str]:
     shares = world.renewable.get(one.site.zone)
     for piece in one.pieces:
-        for begin, end in world.slots(piece.start, piece.end):
-            share = shares.mean(begin, end) if shares else None
+        known = shares.within(piece.start, piece.end) if shares else [(piece.start, None)]
+        for at, share in known:
             if share is None or share < least - TOLERANCE:
-                yield one.says(
-                    "min_renewable_share", f"{share} in the slot {shown(begin)}, asked {least}"
-                )
+                yield one.says("min_renewable_share", f"{share} at {shown(at)}, asked {least}")
 
 
 def _baseline(world: World, one: _Placed, moves: dict[str, float]) -> Iterator[str]:

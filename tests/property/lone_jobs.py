@@ -61,10 +61,8 @@ def _starts(world: World, job: Asked, site: Site, option: Option) -> Iterator[in
 
 
 def _grams(world: World, job: Asked, site: Site, option: Option, start: int) -> float | None:
-    intensity = world.intensity[site.zone]
-    slots = [intensity.mean(*slot) for slot in world.slots(start, start + option.duration)]
     _, grams = world.used(site, start, start + option.duration)
-    if None in slots or grams is None or option.watts is None:
+    if grams is None or option.watts is None:
         return None
     moved_kwh = job.data[0] * 0.001 if job.data and job.moves_to(site) else 0.0
-    return option.watts * grams + moved_kwh * (slots[0] or 0.0)
+    return option.watts * grams + moved_kwh * (world.intensity[site.zone].at(start) or 0.0)

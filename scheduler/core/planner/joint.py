@@ -22,10 +22,19 @@ from scheduler.core.planner.placing import (
     place_softly,
     size,
 )
-from scheduler.core.planner.prices import Prices, find_prices, prove, refine_prices
+from scheduler.core.planner.prices import (
+    PASSES,
+    PASSES_FOR_MANY,
+    Prices,
+    find_prices,
+    prove,
+    refine_prices,
+)
 from scheduler.core.planner.shaking import Shaking, shaken
 from scheduler.core.planner.snapshot import NOBODY, PlanRequest, PlanSnapshot, Watch
 
+_MANY: Final = 50_000
+"""Jobs from which the load is smooth by itself, so that fewer steps find the prices."""
 _TURNS: Final = 3
 """How often each flexible job is lifted."""
 
@@ -36,11 +45,12 @@ def effort_for(jobs: int) -> Effort:
         (200, Effort(starts=8, sweeps=60)),
         (5_000, Effort(starts=2, sweeps=100)),
         (30_000, Effort(starts=1, sweeps=40)),
-        (300_000, Effort(starts=1, sweeps=8)),
+        (50_000, Effort(starts=1, sweeps=20)),
+        (300_000, Effort(starts=1, sweeps=5)),
     ):
         if jobs <= up_to:
             return effort
-    return Effort(starts=1, sweeps=5)
+    return Effort(starts=1, sweeps=4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +70,8 @@ class Problem:
 
     def prices(self, start: Floats | None, watch: Watch = NOBODY) -> Prices:
         """Capacity prices and the bound that they prove."""
-        found = find_prices(self.instance, start=start, watch=watch)
+        passes = PASSES if len(self.instance.requests) <= _MANY else PASSES_FOR_MANY
+        found = find_prices(self.instance, start=start, passes=passes, watch=watch)
         if self.flexible is None:
             return found
         return refine_prices(self.rigid, self.flexible, found.prices, watch=watch)

@@ -34,6 +34,9 @@ _STALLS: Final = 5
 PROVEN: Final = 4
 """Temperatures, from the last, whose prices are proven: the bound of the first ones is never the best."""
 
+PASSES_FOR_MANY: Final = 25
+"""The same for many jobs: measured at 100,000, the bound is within 0.15 % of that of twice as many."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prices:

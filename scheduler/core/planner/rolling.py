@@ -26,9 +26,9 @@ from scheduler.core.planner.snapshot import NOBODY, Memory, Plan, PlanRequest, P
 MOST_CHANGED: Final = 0.1
 """Share of the jobs that may be new or gone in a plan that is only amended."""
 
-MOVING: Final = 3
+MOVING: Final = 20
 """Jobs of the earlier plan that may move, for each new one."""
-_EFFORT: Final = Effort(starts=1, sweeps=12)
+_EFFORT: Final = Effort(starts=1, sweeps=30)
 
 
 def replan(snapshot: PlanSnapshot, previous: Plan, *, seed: int = 0, watch: Watch = NOBODY) -> Plan:
