@@ -14,6 +14,7 @@ import numpy as np
 from scheduler.core.capacity import CapacityLedger
 from scheduler.core.job import JobId, Placement
 from scheduler.core.planner.columns import within_cost
+from scheduler.core.planner.exchanging import exchanged
 from scheduler.core.planner.joint import build_problem, place_jointly
 from scheduler.core.planner.kernels import Floats
 from scheduler.core.planner.placing import Effort
@@ -26,7 +27,7 @@ from scheduler.core.planner.snapshot import NOBODY, Memory, Plan, PlanRequest, P
 MOST_CHANGED: Final = 0.1
 """Share of the jobs that may be new or gone in a plan that is only amended."""
 
-MOVING: Final = 20
+MOVING: Final = 5
 """Jobs of the earlier plan that may move, for each new one."""
 _EFFORT: Final = Effort(starts=1, sweeps=30)
 
@@ -80,20 +81,27 @@ def _amended(snapshot: PlanSnapshot, previous: Plan, *, seed: int, watch: Watch)
     gone = [one for job_id, one in placed.items() if job_id not in kept]
     if not _is_small(snapshot, fresh, len(gone), len(placed)):
         return None
-    moving = _moving(kept, len(fresh), seed)
-    freed = [*gone, *(kept.pop(job_id) for job_id in moving)]
-    left = _given_back(memory, snapshot, freed)
-    asked = [*fresh, *(had[job_id] for job_id in moving)]
-    if asked:
-        problem = build_problem(replace(snapshot, capacity=left), asked)
+    left = _given_back(memory, snapshot, gone)
+    if fresh:
+        problem = build_problem(replace(snapshot, capacity=left), fresh)
         found = Prices(previous.prices, 0.0)
         best = place_jointly(
             problem, found, effort=_EFFORT, shaking=NO_SHAKING, seed=seed, watch=watch
         )
         made, left = best.settle()
-        if len(made) < len(asked):
+        if len(made) < len(fresh):
             return None  # a whole plan may make room
         kept |= made
+        moving = _moving(kept, had, len(fresh), seed)
+        changed, left = exchanged(
+            replace(snapshot, capacity=left),
+            [*fresh, *moving],
+            set(made),
+            kept,
+            previous.prices,
+            seed=seed,
+        )
+        kept |= changed
     prices = previous.prices
     bound_g = previous.lower_bound_g + _paid(snapshot, fresh, prices)
     bound_g -= _paid(snapshot, [had[one.job_id] for one in gone], prices)
@@ -114,12 +122,15 @@ def _is_small(snapshot: PlanSnapshot, fresh: Sequence[PlanRequest], gone: int, p
     return is_possible and not _has_chains(snapshot, fresh)
 
 
-def _moving(kept: Mapping[JobId, Placement], fresh: int, seed: int) -> list[JobId]:
-    """Jobs of the earlier plan that look again with the new ones: without them clean hours are mostly taken."""
+def _moving(
+    kept: Mapping[JobId, Placement], had: Mapping[JobId, PlanRequest], fresh: int, seed: int
+) -> list[PlanRequest]:
+    """Whole jobs of the earlier plan that may make way for new ones: without them clean hours are mostly taken."""
     ids = list(kept)
     count = min(len(ids), MOVING * fresh)
     chosen = np.random.default_rng(seed).choice(len(ids), count, replace=False)
-    return [ids[index] for index in np.sort(chosen).tolist()]
+    asked = [had[ids[index]] for index in np.sort(chosen).tolist() if ids[index] in had]
+    return [one for one in asked if not (one.is_flexible or one.held)]
 
 
 def _is_same_market(old: PlanSnapshot, new: PlanSnapshot) -> bool:

@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scheduler.core.planner.instance import Instance
-from scheduler.core.planner.kernels import INFINITE, Cells, Floats, admit, improve, running_sums
+from scheduler.core.planner.kernels import (
+    INFINITE,
+    Cells,
+    Floats,
+    Ints,
+    admit,
+    improve,
+    running_sums,
+)
 from scheduler.core.planner.placing import Placing, fill, nowhere, place_in_order, size
 from scheduler.core.planner.shaking_kernels import (
     Board,
@@ -31,6 +39,11 @@ SMALL: Final = 400
 CHUNK: Final = 2000
 """Steps between two questions whether the search is over."""
 MANNER: Final = Manner(depth=2, turn=0.2, ruin=0.3, share=0.5, priced=0.3)
+INSISTING: Final = Manner(depth=2, turn=0.2, ruin=0.0, share=0.0, priced=0.3)
+INSISTENCE: Final = 40
+"""Tries of a new job to force its way into the cells of others."""
+MOST_STEPS: Final = 15_000
+"""Tries of all of them."""
 ROOM: Final = Manner(depth=2, turn=0.0, ruin=0.0, share=0.0, priced=0.0)
 """Chains of three: those in the way of those in the way may send others away."""
 
@@ -198,6 +211,42 @@ def shaken(
         )
         best = min(best, found, key=lambda one: worth(instance, one))
     return best
+
+
+def insisted(
+    instance: Instance, start: Placing, askers: Ints, prices: Floats, *, seed: int
+) -> Placing:
+    """The placing in which these jobs have forced their way into promising cells, wherever that costs no more in all.
+
+    Args:
+        instance: jobs and market.
+        start: where they are; not changed.
+        askers: (n,), who forces.
+        prices: (rows, slots), of capacity.
+        seed: of all chance.
+    """
+    chance, count = np.random.default_rng(seed), len(instance.requests)
+    is_asker = np.zeros(count, dtype=np.bool_)
+    is_asker[askers] = True
+    jobs = instance.jobs
+    owner = np.repeat(np.arange(count), np.diff(jobs.first))
+    listed = jobs._replace(high=np.where(is_asker[owner], jobs.high, -1))
+    options, _ = find_options(replace(instance, jobs=listed), prices, np.inf)
+    board, best = board_of(instance, start), nowhere(count)
+    steps = min(INSISTENCE * len(askers), MOST_STEPS)
+    above_g = shake(
+        askers[chance.integers(0, len(askers), steps)],
+        chance.random((steps, 3)),
+        np.zeros(steps),
+        INSISTING,
+        options,
+        board,
+        0.0,
+        best,
+    )
+    if above_g > 0.0:
+        restore(board, best)
+    return Placing(board.cells, board.load)
 
 
 def greedies(instance: Instance) -> list[Placing]:
