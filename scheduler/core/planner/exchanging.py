@@ -17,7 +17,7 @@ from scheduler.core.planner.shaking import insisted
 from scheduler.core.planner.snapshot import PlanRequest, PlanSnapshot
 
 
-def exchanged(
+def exchanged(  # noqa: PLR0917 - what there is, who asks, at what prices
     snapshot: PlanSnapshot,
     requests: Sequence[PlanRequest],
     askers: Collection[JobId],

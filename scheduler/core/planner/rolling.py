@@ -27,9 +27,12 @@ from scheduler.core.planner.snapshot import NOBODY, Memory, Plan, PlanRequest, P
 MOST_CHANGED: Final = 0.1
 """Share of the jobs that may be new or gone in a plan that is only amended."""
 
-MOVING: Final = 5
+_FEW: Final = 300
+"""New jobs up to which each may force its way into the cells of old ones; more of them are placed anew with some old ones."""
+_MOVING_FOR_FEW: Final = 16
+_MOVING: Final = 5
 """Jobs of the earlier plan that may move, for each new one."""
-_EFFORT: Final = Effort(starts=1, sweeps=30)
+_EFFORT: Final = Effort(starts=1, sweeps=8)
 
 
 def replan(snapshot: PlanSnapshot, previous: Plan, *, seed: int = 0, watch: Watch = NOBODY) -> Plan:
@@ -81,27 +84,31 @@ def _amended(snapshot: PlanSnapshot, previous: Plan, *, seed: int, watch: Watch)
     gone = [one for job_id, one in placed.items() if job_id not in kept]
     if not _is_small(snapshot, fresh, len(gone), len(placed)):
         return None
-    left = _given_back(memory, snapshot, gone)
+    few = len(fresh) <= _FEW
+    moving = _moving(kept, had, (_MOVING_FOR_FEW if few else _MOVING) * len(fresh), seed)
+    freed = gone if few else [*gone, *(kept.pop(one.job_id) for one in moving)]
+    left = _given_back(memory, snapshot, freed)
     if fresh:
-        problem = build_problem(replace(snapshot, capacity=left), fresh)
+        asked = fresh if few else [*fresh, *moving]
+        problem = build_problem(replace(snapshot, capacity=left), asked)
         found = Prices(previous.prices, 0.0)
         best = place_jointly(
             problem, found, effort=_EFFORT, shaking=NO_SHAKING, seed=seed, watch=watch
         )
         made, left = best.settle()
-        if len(made) < len(fresh):
+        if len(made) < len(asked):
             return None  # a whole plan may make room
         kept |= made
-        moving = _moving(kept, had, len(fresh), seed)
-        changed, left = exchanged(
-            replace(snapshot, capacity=left),
-            [*fresh, *moving],
-            set(made),
-            kept,
-            previous.prices,
-            seed=seed,
-        )
-        kept |= changed
+        if few:
+            changed, left = exchanged(
+                replace(snapshot, capacity=left),
+                [*fresh, *moving],
+                set(made),
+                kept,
+                previous.prices,
+                seed=seed,
+            )
+            kept |= changed
     prices = previous.prices
     bound_g = previous.lower_bound_g + _paid(snapshot, fresh, prices)
     bound_g -= _paid(snapshot, [had[one.job_id] for one in gone], prices)
@@ -123,14 +130,18 @@ def _is_small(snapshot: PlanSnapshot, fresh: Sequence[PlanRequest], gone: int, p
 
 
 def _moving(
-    kept: Mapping[JobId, Placement], had: Mapping[JobId, PlanRequest], fresh: int, seed: int
+    kept: Mapping[JobId, Placement], had: Mapping[JobId, PlanRequest], count: int, seed: int
 ) -> list[PlanRequest]:
     """Whole jobs of the earlier plan that may make way for new ones: without them clean hours are mostly taken."""
     ids = list(kept)
-    count = min(len(ids), MOVING * fresh)
-    chosen = np.random.default_rng(seed).choice(len(ids), count, replace=False)
-    asked = [had[ids[index]] for index in np.sort(chosen).tolist() if ids[index] in had]
-    return [one for one in asked if not (one.is_flexible or one.held)]
+    chosen = np.random.default_rng(seed).choice(len(ids), min(len(ids), count), replace=False)
+    asked = [had[ids[index]] for index in np.sort(chosen).tolist()]
+    waited_for = {other for one in had.values() for other in one.after}
+    return [
+        one
+        for one in asked
+        if not (one.is_flexible or one.held or one.after or one.job_id in waited_for)
+    ]
 
 
 def _is_same_market(old: PlanSnapshot, new: PlanSnapshot) -> bool:
@@ -152,10 +163,9 @@ def _is_same_market(old: PlanSnapshot, new: PlanSnapshot) -> bool:
 
 def _has_chains(snapshot: PlanSnapshot, fresh: Sequence[PlanRequest]) -> bool:
     """Whether a new job waits for another, or one that stays for a new one."""
+    waiting = [one for one in snapshot.requests if one.after]
     names = {one.job_id for one in fresh}
-    return any(one.after for one in fresh) or any(
-        not names.isdisjoint(one.after) for one in snapshot.requests if one.after
-    )
+    return any(one.job_id in names or not names.isdisjoint(one.after) for one in waiting)
 
 
 def _given_back(
