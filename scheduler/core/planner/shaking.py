@@ -138,7 +138,7 @@ class Shaking:
 
     Args:
         rounds: annealings, each from another start.
-        steps: of each.
+        steps: of each; of every other four `slow` times as many, since some plans need long annealings and some many.
         hot: first temperature of one round after the other, in mean grams of a job.
         cold: last temperature, in the same.
         tries: for each job without a place, how often room is made for it.
@@ -146,6 +146,7 @@ class Shaking:
 
     rounds: int
     steps: int
+    slow: int = 1
     hot: tuple[float, ...] = (0.05, 0.3, 0.05, 1.0)
     cold: float = 0.0005
     tries: int = 100
@@ -158,7 +159,7 @@ NO_SHAKING: Final = Shaking(rounds=0, steps=0)
 def shaking_for(jobs: int) -> Shaking:
     """What pays, by the number of jobs."""
     if jobs <= 80:
-        return Shaking(rounds=min(20, jobs), steps=200 * jobs, tries=400)
+        return Shaking(rounds=min(24, 2 * jobs), steps=200 * jobs, slow=4, tries=400)
     if jobs <= SMALL:
         return Shaking(rounds=4, steps=60_000, tries=200)
     return Shaking(rounds=0, steps=0)
@@ -206,7 +207,9 @@ def shaken(
             options,
             starts[turn % len(starts)],
             chance=chance,
-            effort=replace(effort, hot=(hot,)),
+            effort=replace(
+                effort, hot=(hot,), steps=effort.steps * (effort.slow if turn % 8 >= 4 else 1)
+            ),
             watch=watch,
         )
         best = min(best, found, key=lambda one: worth(instance, one))
