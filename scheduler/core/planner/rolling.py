@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from scheduler.core.capacity import CapacityLedger
+from scheduler.core.forecast import ForecastMatrix
 from scheduler.core.job import JobId, Placement
 from scheduler.core.planner.columns import within_cost
 from scheduler.core.planner.joint import build_problem, place_jointly
@@ -19,6 +20,7 @@ from scheduler.core.planner.kernels import Floats
 from scheduler.core.planner.placing import Effort
 from scheduler.core.planner.plan import build_plan
 from scheduler.core.planner.prices import Prices
+from scheduler.core.planner.regret import keep_what_holds
 from scheduler.core.planner.search import WindowSearch
 from scheduler.core.planner.shaking import NO_SHAKING
 from scheduler.core.planner.snapshot import NOBODY, Memory, Plan, PlanRequest, PlanSnapshot, Watch
@@ -72,15 +74,24 @@ def _amended(snapshot: PlanSnapshot, previous: Plan, *, seed: int, watch: Watch)
     placed = {one.job_id: one for one in previous.placements}
     fresh, kept = list[PlanRequest](), dict[JobId, Placement]()
     for one in snapshot.requests:
-        same = had.get(one.job_id)
-        if one.job_id in placed and (same is one or same == one):
-            kept[one.job_id] = placed[one.job_id]
+        same, place = had.get(one.job_id), placed.get(one.job_id)
+        is_ahead = place is not None and place.window.start_at >= snapshot.now
+        if place is not None and is_ahead and (same is one or same == one):
+            kept[one.job_id] = place
         else:
             fresh.append(one)
     gone = [one for job_id, one in placed.items() if job_id not in kept]
+    dropped = [had[one.job_id] for one in gone]
     if not _is_small(snapshot, fresh, len(gone), len(placed)):
         return None
-    moving = _moving(kept, len(fresh), seed)
+    if _has_chains(snapshot, fresh) or _has_chains(memory.snapshot, dropped):
+        return None
+    waited_for = {name for one in snapshot.requests for name in one.after}
+    moving = _moving(
+        [name for name in kept if name not in waited_for and not had[name].after],
+        len(fresh),
+        seed,
+    )
     freed = [*gone, *(kept.pop(job_id) for job_id in moving)]
     left = _given_back(memory, snapshot, freed)
     asked = [*fresh, *(had[job_id] for job_id in moving)]
@@ -93,10 +104,11 @@ def _amended(snapshot: PlanSnapshot, previous: Plan, *, seed: int, watch: Watch)
         made, left = best.settle()
         if len(made) < len(asked):
             return None  # a whole plan may make room
+        left = _kept_from_moving(snapshot, asked, {one.job_id: one for one in freed}, made, left)
         kept |= made
     prices = previous.prices
     bound_g = previous.lower_bound_g + _paid(snapshot, fresh, prices)
-    bound_g -= _paid(snapshot, [had[one.job_id] for one in gone], prices)
+    bound_g -= _paid(snapshot, dropped, prices)
     return Plan(
         placements=tuple(kept[one.job_id] for one in snapshot.requests),
         unplaced=(),
@@ -107,42 +119,68 @@ def _amended(snapshot: PlanSnapshot, previous: Plan, *, seed: int, watch: Watch)
 
 
 def _is_small(snapshot: PlanSnapshot, fresh: Sequence[PlanRequest], gone: int, placed: int) -> bool:
-    """Whether so few jobs are new or gone, none of them in a chain, that the plan need only be amended."""
+    """Whether so few jobs are new or gone that the plan need only be amended, and the new ones can have a place."""
     if len(fresh) + gone > MOST_CHANGED * placed:
         return False
-    is_possible = all(any(within_cost(one, choice) for choice in one.choices) for one in fresh)
-    return is_possible and not _has_chains(snapshot, fresh)
+    return all(any(within_cost(one, choice) for choice in one.choices) for one in fresh)
 
 
-def _moving(kept: Mapping[JobId, Placement], fresh: int, seed: int) -> list[JobId]:
+def _kept_from_moving(  # noqa: PLR0917 - the plan before and after
+    snapshot: PlanSnapshot,
+    asked: Sequence[PlanRequest],
+    before: Mapping[JobId, Placement],
+    made: dict[JobId, Placement],
+    left: CapacityLedger,
+) -> CapacityLedger:
+    """Undoes moves that the forecast's error outweighs; returns what is then free."""
+    if snapshot.forecast.error_mg is None and not any(one.held for one in asked):
+        return left
+    search = WindowSearch(replace(snapshot, capacity=left))
+    held = [replace(one, held=before.get(one.job_id, one.held)) for one in asked]
+    keep_what_holds(snapshot, held, made, search)
+    return replace(left, free=search.free.copy())
+
+
+def _moving(ids: Sequence[JobId], fresh: int, seed: int) -> list[JobId]:
     """Jobs of the earlier plan that look again with the new ones: without them clean hours are mostly taken."""
-    ids = list(kept)
     count = min(len(ids), MOVING * fresh)
     chosen = np.random.default_rng(seed).choice(len(ids), count, replace=False)
     return [ids[index] for index in np.sort(chosen).tolist()]
 
 
 def _is_same_market(old: PlanSnapshot, new: PlanSnapshot) -> bool:
-    """Whether the forecast, the fleet and what is free are the same."""
+    """Whether the forecast, the fleet and what is free are the same, and grams alone count."""
+    is_weighed = any(
+        one.limits.carbon_price is not None for one in (*old.requests, *new.requests)
+    )  # prices then hold money too, and prove nothing in grams
     return (
-        old.fleet == new.fleet
-        and old.forecast.grid == new.forecast.grid
-        and (
-            old.forecast is new.forecast
-            or (
-                np.array_equal(old.forecast.mg_per_kwh, new.forecast.mg_per_kwh)
-                and np.array_equal(old.forecast.layer, new.forecast.layer)
-            )
-        )
+        not is_weighed
+        and old.fleet == new.fleet
+        and old.pause_slot_s == new.pause_slot_s
+        and (old.forecast is new.forecast or _is_same_forecast(old.forecast, new.forecast))
         and old.capacity.grid == new.capacity.grid
         and np.array_equal(old.capacity.free, new.capacity.free)
     )
 
 
-def _has_chains(snapshot: PlanSnapshot, fresh: Sequence[PlanRequest]) -> bool:
-    """Whether a new job waits for another, or one that stays for a new one."""
-    names = {one.job_id for one in fresh}
-    return any(one.after for one in fresh) or any(
+def _is_same_forecast(old: ForecastMatrix, new: ForecastMatrix) -> bool:
+    pairs = (
+        (old.exact_mg, new.exact_mg),
+        (old.layer, new.layer),
+        (old.error_mg, new.error_mg),
+        (old.renewable_share, new.renewable_share),
+    )
+    return old.grid == new.grid and all(
+        one is other
+        or (one is not None and other is not None and np.array_equal(one, other, equal_nan=True))
+        for one, other in pairs
+    )
+
+
+def _has_chains(snapshot: PlanSnapshot, some: Sequence[PlanRequest]) -> bool:
+    """Whether any of these waits for another, or is waited for."""
+    names = {one.job_id for one in some}
+    return any(one.after for one in some) or any(
         not names.isdisjoint(one.after) for one in snapshot.requests if one.after
     )
 

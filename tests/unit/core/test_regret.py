@@ -167,7 +167,7 @@ def test_of_two_jobs_held_in_one_place_one_stays() -> None:
     jobs = [job(3, name="a"), job(3, name="b")]
     found = build_plan(snapshot({"DE": [100] * 4}, jobs, hours=4))
     starts = {hours_of(one)[0][0] for one in found.placements}
-    assert starts == {3, 0} or starts == {3, 1}
+    assert starts in ({3, 0}, {3, 1}, {3, 2})
 
 
 def test_job_that_stays_takes_its_place_and_frees_the_other() -> None:
