@@ -157,12 +157,14 @@ def test_all_that_wait_for_a_job_without_a_place_have_none() -> None:
         request("wide", hours=1, deadline=8, gpus=2),
         request("then", hours=1, deadline=8, after=("wide",)),
         request("last", hours=1, deadline=8, after=("then",)),
+        request("wider", hours=1, deadline=8, gpus=3, after=("wide",)),
         request("other", hours=1, deadline=8),
     )
     assert reasons(found) == {
         "wide": UnplacedReason.NO_CAPACITY,
         "then": UnplacedReason.AFTER_UNPLACED,
         "last": UnplacedReason.AFTER_UNPLACED,
+        "wider": UnplacedReason.AFTER_UNPLACED,
     }
     by_name = {one.job_id: one.detail for one in found.unplaced}
     assert by_name["then"] == "it waits for wide, which has no place"  # type: ignore[index]

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
 
 import numpy as np
 import pytest
 
 from scheduler.core.data_moves import DataMove, DataMoves
 from scheduler.core.fleet import Cluster
-from scheduler.core.planner import instance as instance_module
+from scheduler.core.planner import joint
 from scheduler.core.planner.columns import build_columns, roughly
 from scheduler.core.planner.instance import build_instance, build_market, coarser
 from scheduler.core.planner.plan import build_plan
@@ -20,6 +19,7 @@ from scheduler.core.planner.snapshot import (
     PlanRequest,
     PlanSnapshot,
     UnplacedReason,
+    Watch,
     choices_of,
     request_of,
 )
@@ -181,7 +181,10 @@ def test_moving_data_costs_money() -> None:
 
 @pytest.mark.parametrize(
     "terms",
-    [{"interruptible": PAUSES}, {"elastic": Elastic(widths=widths(1))}],
+    [
+        {"interruptible": replace(PAUSES, min_chunk_s=HOUR // 2)},
+        {"elastic": Elastic(widths=widths(1))},
+    ],
     ids=["pauses", "widths"],
 )
 def test_moving_data_is_paid_once_by_jobs_in_pieces(terms: dict[str, object]) -> None:
@@ -466,6 +469,77 @@ def test_pausing_job_keeps_its_limits(limit: Limits) -> None:
 def test_pausing_job_at_an_unknown_price_has_no_place() -> None:
     one = asked(hours=2, interruptible=PAUSES, limits=Limits(max_cost=100))
     assert build_plan(snapshot({"DE": [100.0] * 4}, [one], hours=4)).unplaced
+
+
+def test_pausing_job_stays_where_the_price_is_known_and_the_data_can_be() -> None:
+    # FR is cleaner; its price is not known, or the data arrive there when all is over.
+    for elsewhere, move, limits in (
+        (cluster("FR"), DataMove(), Limits(carbon_price=50)),
+        (cluster("FR", price_per_gpu_hour=1.0), DataMove(seconds=5 * HOUR), NO_LIMITS),
+    ):
+        home = cluster("DE", price_per_gpu_hour=1.0)
+        one = request("job", (elsewhere, home), hours=2, deadline=4, interruptible=PAUSES)
+        there, here = one.choices
+        one = replace(one, choices=(replace(there, move=move), here), limits=limits)
+        made = snapshot(
+            {"FR": [10.0] * 4, "DE": [100.0, 300, 100, 300]},
+            [one],
+            clusters=(elsewhere, home),
+            hours=4,
+        )
+        found = build_plan(made)
+        assert place_of(found, "job").cluster_id == "c-de"
+        assert hours_of(place_of(found, "job")) == [(0, 1), (2, 3)]
+        assert found.lower_bound_g == pytest.approx(200)
+
+
+@pytest.mark.parametrize(
+    ("g", "hours"),
+    [
+        # Four clean hours in two pieces and half a minute beside one of them: before the first, or behind it.
+        ([100, 50, 50, 200, 200, 50, 50, 200], [(1 - 1 / 120, 3), (5, 7)]),
+        ([200, 50, 50, 100, 200, 50, 50, 200], [(1, 3 + 1 / 120), (5, 7)]),
+    ],
+)
+def test_pieces_are_to_the_second(g: list[float], hours: list[tuple[float, float]]) -> None:
+    how = replace(PAUSES, max_interruptions=1)
+    one = asked(hours=4 + 1 / 120, deadline=8, interruptible=how)
+    found = planned(g, one)
+    assert hours_of(place_of(found, "job")) == [pytest.approx(piece) for piece in hours]
+    # Half a minute of 100 g an hour is 100 / 120 g.
+    assert found.emissions_g == pytest.approx(200 + 100 / 120)
+
+
+def test_long_windows_are_searched_in_longer_units() -> None:
+    # A week and a day's run to the minute: in units of a minute too much to search, in longer ones hardly worse.
+    g = (300 + 200 * np.sin(np.arange(168) / 24 * 2 * np.pi)).tolist()
+    one = asked(hours=24 + 1 / 60, deadline=168, interruptible=PAUSES)
+    found = planned(g, one)
+    placed = place_of(found, "job")
+    run_s = sum(window.duration_s for window in placed.segments)
+    assert run_s == 24 * HOUR + 60
+    assert len(placed.segments) == 4
+    assert found.gap < 0.01
+
+
+def test_search_that_is_over_leaves_pausing_jobs_whole() -> None:
+    jobs = [asked(hours=2, interruptible=PAUSES)] + [
+        request(f"more{n}", hours=2, earliest=4, deadline=12, interruptible=PAUSES)
+        for n in range(2)
+    ]
+    made = snapshot({"DE": [100.0, 300] * 6}, jobs, hours=12)
+    found = build_plan(made, watch=Watch(is_over=lambda: True))
+    assert not found.unplaced
+    assert sum(len(one.segments) > 1 for one in found.placements) <= 1
+    assert build_plan(made).emissions_g < found.emissions_g
+
+
+def test_jobs_that_still_find_better_pieces_after_all_turns_have_the_last_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(joint, "_TURNS", 1)
+    found = planned([100, 300, 100, 300], asked(hours=2, interruptible=PAUSES))
+    assert hours_of(place_of(found, "job")) == [(0, 1), (2, 3)]
 
 
 # Options
