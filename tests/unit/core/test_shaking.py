@@ -12,7 +12,15 @@ from scheduler.core.planner.instance import Instance, build_instance
 from scheduler.core.planner.kernels import cell_grams
 from scheduler.core.planner.placing import Placing, nowhere, place_in_order
 from scheduler.core.planner.prices import find_prices
-from scheduler.core.planner.shaking import CHUNK, Shaking, greedies, shaken, shaking_for, worth
+from scheduler.core.planner.shaking import (
+    CHUNK,
+    Shaking,
+    greedies,
+    make_room,
+    shaken,
+    shaking_for,
+    worth,
+)
 from scheduler.core.planner.snapshot import PlanRequest, PlanSnapshot, Watch
 from scheduler.core.terms import Limits
 from tests.unit.core.builders import cluster, request, snapshot
@@ -274,8 +282,22 @@ def test_making_room_ends_when_all_have_a_place() -> None:
     made = snapshot({"DE": [1.0, 1, 2, 2, 3, 3]}, blocked(), clusters=(cluster(),), hours=6)
     instance = instance_of(made)
     start = place_in_order(instance, np.arange(3))
-    many = Shaking(rounds=0, steps=0, tries=10 * CHUNK)
-    assert shaken(instance, 0 * instance.market.free, [start], effort=many).placed == 3
+    asked = 0
+
+    def is_over() -> bool:
+        nonlocal asked
+        asked += 1
+        return False
+
+    found = make_room(
+        instance,
+        start,
+        chance=np.random.default_rng(0),
+        effort=Shaking(rounds=0, steps=0, tries=10 * CHUNK),
+        watch=Watch(is_over),
+    )
+    assert found.placed == 3
+    assert asked == 2  # not all of the ten chunks
 
 
 def test_same_seed_same_placing_and_starts_are_left_alone() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from scheduler.core.data_moves import DataMove, DataMoves
+from scheduler.core.errors import InvalidJobError
 from scheduler.core.fleet import Cluster
 from scheduler.core.planner import joint
 from scheduler.core.planner.columns import build_columns, roughly
@@ -624,3 +625,11 @@ def test_rough_shapes_are_within_a_quarter_of_a_slot_and_five_percent() -> None:
         assert later >= ready
         assert draw == pytest.approx(watts, rel=0.05)
         assert devices == pytest.approx(gpus, rel=0.05)
+
+
+def test_profile_without_the_width_of_the_duration_is_refused_by_name() -> None:
+    with pytest.raises(InvalidJobError) as raised:
+        Elastic(widths=widths(1, 2)).throughput(4)
+    assert str(raised.value) == (
+        "elastic.profile: no line for 4 gpus, the width that the duration is stated for"
+    )
