@@ -11,6 +11,7 @@ from typing import Final
 
 from scheduler.core.errors import InvalidDataError
 from scheduler.core.job import JobId, Placement
+from scheduler.core.planner.columns import weighed_g
 from scheduler.core.planner.search import WindowSearch
 from scheduler.core.planner.snapshot import PlanRequest, Unplaced, UnplacedReason
 
@@ -231,10 +232,6 @@ def use_slack(chains: Chains, placements: dict[JobId, Placement], search: Window
             asked = within_neighbours(chains, chains.tight[job_id], placements)
             search.give_back(had)
             better = search.best(asked)
-            is_better = better is not None and _grams(better) < _grams(had)
+            is_better = better is not None and weighed_g(asked, better) < weighed_g(asked, had)
             placements[job_id] = better if better is not None and is_better else had
             search.take(placements[job_id])
-
-
-def _grams(placement: Placement) -> float:
-    return placement.planned_g or 0.0

@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from scheduler.core.job import Placement
 from scheduler.core.planner.kernels import Floats, Ints
 from scheduler.core.planner.snapshot import Choice, PlanRequest, PlanSnapshot
 from scheduler.core.timegrid import SlotGrid
@@ -130,6 +131,11 @@ def money_weight(request: PlanRequest) -> float:
     """Grams that one unit of money is worth to the job; 0 where it states no carbon price."""
     price = request.limits.carbon_price
     return 0.0 if price is None else GRAMS_PER_TONNE / max(price, LEAST_CARBON_PRICE)
+
+
+def weighed_g(request: PlanRequest, placement: Placement) -> float:
+    """Grams of a placement, and money in the grams that it is worth to the job."""
+    return (placement.planned_g or 0.0) + money_weight(request) * (placement.cost or 0.0)
 
 
 def _shape_builder(

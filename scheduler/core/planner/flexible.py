@@ -1,7 +1,7 @@
 """Jobs that may pause or change their width: what they pay at prices, and moves to where they emit less than whole.
 
 They are first placed as if they ran whole, jointly with all others. Then each in turn is lifted, and takes pieces or
-widths that cost less wherever there is room. So none ever costs more than it does whole.
+widths that cost less wherever there is room. So none ever costs more than it does whole, unless it then keeps its margin.
 """
 
 from collections.abc import Sequence

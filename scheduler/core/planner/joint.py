@@ -218,16 +218,20 @@ def _lift(  # noqa: PLR0917 - one job in two kinds of places
     job: int,
     index: int,
 ) -> bool:
-    """Whether the job found a place that costs less than the one it has, and took it."""
+    """Whether the job found a place that is better than the one it has, and took it: in time for its margin, or for less."""
     instance, cells, load = stage.instance, whole.cells, whole.load
     had = flexed.get(job)
     cost = had.cost if had is not None else float(cells.grams[index])
+    was_late = _is_late(stage, whole, had, index)
     if had is not None:
         _occupy(instance, load, had, -1)
     else:
         move(instance.tables, instance.jobs, load, cells, index, -1.0)
     found = search.find(job, load)
-    if found is not None and found.cost < cost * (1 - 1e-12):
+    if found is not None and (_is_late(stage, whole, found, index), found.cost) < (
+        was_late,
+        cost * (1 - 1e-12),
+    ):
         flexed[job] = found
         cells.choice[index], cells.grams[index] = -1, INFINITE
         _occupy(instance, load, found, 1)
@@ -237,6 +241,17 @@ def _lift(  # noqa: PLR0917 - one job in two kinds of places
     else:
         move(instance.tables, instance.jobs, load, cells, index, 1.0)
     return False
+
+
+def _is_late(stage: Stage, whole: Placing, found: Found | None, index: int) -> bool:
+    """Whether a job does not keep its margin in pieces, or where it is whole."""
+    instance, cells = stage.instance, whole.cells
+    if found is not None:
+        deadline_s = int(instance.columns.times[index, 1])
+        return found.stretches[-1][1] > deadline_s - found.choice.margin_s
+    return bool(
+        cells.choice[index] < 0 or cells.slot[index] > instance.jobs.high[cells.link[index]]
+    )
 
 
 def _occupy(instance: Instance, load: Floats, found: Found, sign: int) -> None:

@@ -17,7 +17,7 @@ from scheduler.core.planner.chains import (
     use_slack,
     within_neighbours,
 )
-from scheduler.core.planner.columns import money_weight, within_cost
+from scheduler.core.planner.columns import has_price, money_weight, within_cost
 from scheduler.core.planner.joint import build_problem, place_jointly
 from scheduler.core.planner.kernels import Floats
 from scheduler.core.planner.regret import keep_what_holds
@@ -94,7 +94,11 @@ def _bound_of_grams(
     unweighed = [
         one
         if one.limits.carbon_price is None
-        else replace(one, limits=replace(one.limits, carbon_price=None))
+        else replace(
+            one,
+            choices=tuple(choice for choice in one.choices if has_price(one, choice)),
+            limits=replace(one.limits, carbon_price=None),
+        )
         for one in requests
     ]
     problem = build_problem(snapshot, unweighed)

@@ -122,6 +122,20 @@ class WindowSearch:
             return None
         return self._placement(request, _Found(0, starts_s[0], choice, is_known=True))
 
+    def keeps_limits(self, request: PlanRequest, placement: Placement) -> bool:
+        """Whether a placement that a forecast covers costs, emits and draws no more than the job allows."""
+        limits, cost = request.limits, placement.cost
+        if limits.max_cost is not None and (cost is None or cost > limits.max_cost):
+            return False
+        if limits.max_carbon_g is not None and (placement.planned_g or 0.0) > limits.max_carbon_g:
+            return False
+        forecast = self._snapshot.forecast
+        zone, floor = forecast.zone(placement.zone_id), limits.min_renewable_share
+        return not floor or not any(
+            forecast.is_below([zone], floor)[0, self._grid.slots_touched(window)].any()
+            for window in placement.segments
+        )
+
     def _change(self, placement: Placement, sign: int) -> None:
         row = self._row[placement.cluster_id, placement.accelerator]
         for window, gpus in placement.stretches:

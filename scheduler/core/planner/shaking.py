@@ -77,7 +77,6 @@ def board_of(instance: Instance, placing: Placing) -> Board:
         before=np.full(count, -1),
         noted=np.zeros(count, dtype=np.int64),
         old=nowhere(count),
-        step_of=np.full(count, -1),
         held_of=np.full(count, -1),
         waiting=np.zeros(count, dtype=np.int64),
         missing=np.zeros(int(rank.max(initial=0)) + 1, dtype=np.int64),

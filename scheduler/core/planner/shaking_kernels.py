@@ -73,7 +73,6 @@ class Board(NamedTuple):
         after, before: (jobs,), the next and the last job on the same row, or -1.
         noted: (jobs,), jobs that the step has touched, in order.
         old: (jobs,), where those were, in the same order.
-        step_of: (jobs,), the last step that touched a job.
         held_of: (jobs,), the last step that forced a job into a cell, where it stays to the end of the step.
         waiting: (jobs,), jobs that look for a place.
         missing: (ranks,), by how many more jobs have no place than before the step.
@@ -93,7 +92,6 @@ class Board(NamedTuple):
     before: Ints
     noted: Ints
     old: Cells
-    step_of: Ints
     held_of: Ints
     waiting: Ints
     missing: Ints
@@ -201,11 +199,11 @@ def cost(board: Board, j: int, cells: Cells, at: int) -> float:
 
 
 @compiled
-def note(board: Board, j: int, step: int, n_noted: int) -> int:
-    """Writes down where a job is before the step first touches it; returns how many are written down."""
-    if board.step_of[j] == step:
-        return n_noted
-    board.step_of[j] = step
+def note(board: Board, j: int, n_noted: int) -> int:
+    """Writes down where a job is before a step first touches it; returns how many are written down.
+
+    No step touches a job twice: one that was sent away and finds another place is held there.
+    """
     board.noted[n_noted] = j
     put(
         board.old,
@@ -304,7 +302,7 @@ def force(
             if i < 0:
                 unseat(board, j)
                 return n_noted, n_waiting
-            n_noted = note(board, i, step, n_noted)
+            n_noted = note(board, i, n_noted)
             board.waiting[n_waiting] = i
             n_waiting += 1
             unseat(board, i)
@@ -426,7 +424,7 @@ def ruin(
         stop = begin + board.tables.touched[board.jobs.table[board.cells.link[i]]]
         draw = stir(draw)
         if begin < slot + n and stop > slot and draw < share and board.held_of[i] != step:
-            n_noted = note(board, i, step, n_noted)
+            n_noted = note(board, i, n_noted)
             board.waiting[n_waiting] = i
             n_waiting += 1
             unseat(board, i)
@@ -512,7 +510,7 @@ def shake(
         best: filled with the board when a step leaves the best.
     """
     cells = board.cells
-    board.step_of[:], board.held_of[:] = -1, -1
+    board.held_of[:] = -1
     for step in range(len(picks)):
         j = picks[step]
         wide = options.first[j + 1] - options.first[j]
@@ -533,7 +531,7 @@ def shake(
             continue
         if cells.choice[j] >= 0 and grams > cost(board, j, cells, j) + allowances[step]:
             continue
-        n_noted = note(board, j, step, 0)
+        n_noted = note(board, j, 0)
         unseat(board, j)
         seat(board, j, grams, c, link, slot)
         n_noted, n_waiting = force(board, j, step, draw, n_noted, 0)

@@ -1,6 +1,7 @@
 """Small fleets, forecasts and requests for tests of the core."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -15,8 +16,8 @@ from scheduler.core.forecast import (
     SignalKind,
     build_matrix,
 )
-from scheduler.core.job import Baseline, Job, JobId, JobRecord, JobState, Run
-from scheduler.core.planner.snapshot import Choice, PlanRequest, PlanSnapshot
+from scheduler.core.job import Baseline, Job, JobId, JobRecord, JobState, Placement, Run
+from scheduler.core.planner.snapshot import Choice, Plan, PlanRequest, PlanSnapshot
 from scheduler.core.terms import ResourceOption
 from scheduler.core.timegrid import SlotGrid, Window
 
@@ -53,7 +54,12 @@ def series(
 
 
 def cluster(
-    zone: str = "DE", *, gpus: int = 1, pue: float = 1.0, name: str | None = None
+    zone: str = "DE",
+    *,
+    gpus: int = 1,
+    pue: float = 1.0,
+    name: str | None = None,
+    **fields: object,
 ) -> Cluster:
     return Cluster(
         cluster_id=name or f"c-{zone.lower()}",
@@ -61,6 +67,7 @@ def cluster(
         zone_id=zone,
         pue=pue,
         capacity=(("H100", gpus),),
+        **fields,  # type: ignore[arg-type]
     )
 
 
@@ -74,8 +81,10 @@ def request(
     start_by: float | None = None,
     gpus: int = 1,
     margin_h: float = 0,
-    priority: int = 0,
+    power_w: float = 1000.0,
+    **fields: object,
 ) -> PlanRequest:
+    """A job on one option; `power_w` is that of a device, `fields` are the other terms of the request."""
     return PlanRequest(
         job_id=JobId(name),
         choices=tuple(
@@ -85,7 +94,7 @@ def request(
                 accelerator="H100",
                 gpus=gpus,
                 duration_s=round(hours * HOUR),
-                power_w=1000.0 * gpus,
+                power_w=power_w * gpus,
                 margin_s=round(margin_h * HOUR),
             )
             for one in clusters
@@ -93,7 +102,7 @@ def request(
         earliest_at=at(earliest),
         deadline_at=at(deadline),
         start_by_at=None if start_by is None else at(start_by),
-        priority=priority,
+        **fields,  # type: ignore[arg-type]
     )
 
 
@@ -121,6 +130,27 @@ def snapshot(
         requests=tuple(requests),
         is_fail_open=is_fail_open,
     )
+
+
+def with_errors(made: PlanSnapshot, *g_by_slot: Sequence[float]) -> PlanSnapshot:
+    """The snapshot with standard deviations of the forecast's errors in g/kWh, zone by zone; 0 in slots not named."""
+    error_mg = np.zeros(made.forecast.mg_per_kwh.shape)
+    for zone, values in enumerate(g_by_slot):
+        error_mg[zone, : len(values)] = np.array(values) * 1000
+    return replace(made, forecast=replace(made.forecast, error_mg=error_mg))
+
+
+def hours_of(placement: Placement) -> list[tuple[float, float]]:
+    """Start and end of each segment in hours from the beginning."""
+    return [
+        ((one.start_at - T0) / timedelta(hours=1), (one.end_at - T0) / timedelta(hours=1))
+        for one in placement.segments
+    ]
+
+
+def place_of(plan: Plan, name: str) -> Placement:
+    """Where a job of the plan is."""
+    return next(one for one in plan.placements if one.job_id == name)
 
 
 def reservation(start: float, end: float, *, gpus: int = 1, name: str = "c-de") -> Reservation:

@@ -8,6 +8,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from scheduler.core.data_moves import DataMove
 from scheduler.core.planner import (
     elastic,
     finer,
@@ -29,6 +30,7 @@ from scheduler.core.planner.prices import find_prices, prove
 from scheduler.core.planner.shaking import NO_SHAKING
 from scheduler.core.planner.snapshot import Choice, Plan, PlanRequest, PlanSnapshot, Watch
 from scheduler.core.planner.warm import warm_up
+from scheduler.core.terms import NO_LIMITS, Limits
 from tests.unit.core.builders import HOUR, at, cluster, request, reservation, snapshot
 
 MODULES: tuple[ModuleType, ...] = (
@@ -109,12 +111,39 @@ def far_apart() -> PlanSnapshot:
     )
 
 
+def with_terms() -> PlanSnapshot:
+    """Jobs whose data move to the clean place, and that may emit and cost only so much."""
+    made = crowded(n=6)
+    asked = [
+        replace(
+            one,
+            choices=tuple(
+                replace(choice, move=DataMove(kwh=0.5 + index % 3, seconds=600))
+                if choice.cluster.zone_id == "FR"
+                else choice
+                for choice in one.choices
+            ),
+            limits=Limits(max_carbon_g=400) if index % 2 else NO_LIMITS,
+        )
+        for index, one in enumerate(made.requests)
+    ]
+    return replace(made, requests=tuple(asked))
+
+
+def on_the_rim() -> PlanSnapshot:
+    """An hour from half a minute after the hour on, while it gets dirtier every hour: no whole minute is as clean."""
+    asked = request("job", hours=1, earliest=1 / 120, deadline=3)
+    return snapshot({"DE": [100.0, 500, 900]}, [asked], hours=3)
+
+
 CASES: dict[str, Callable[[], PlanSnapshot]] = {
     "crowded": crowded,
     "parts of slots": lambda: crowded(n=8, hours=1.25),
     "a gap in the forecast": lambda: crowded(n=8, closed=True),
     "more than there is room for": lambda: crowded(n=40),
     "far apart": far_apart,
+    "data and limits": with_terms,
+    "to the second": on_the_rim,
     "one job": lambda: crowded(n=1),
     "nothing free": lambda: replace(
         crowded(n=3),
@@ -239,6 +268,13 @@ def test_tight_jobs_that_fit_no_whole_slot_are_placed_to_the_second() -> None:
     found = build_plan(snapshot({"DE": [100.0] * 8}, [loose, tight], clusters=(one,), hours=8))
     assert found.placements[1].window.start_at == at(0.25)
     assert found.placements[0].window.start_at >= at(1.75)  # to the second, not to the slot
+
+
+def test_start_is_on_the_rim_of_what_is_allowed_where_that_is_cheaper() -> None:
+    # From 0:00:30 on: 59.5 minutes of hour 0 at 100 and half a minute of hour 1 at 500: 100 + 400 / 120 g.
+    found = build_plan(on_the_rim())
+    assert found.placements[0].window.start_at == at(1 / 120)
+    assert found.emissions_g == pytest.approx(100 + 400 / 120)
 
 
 def test_jobs_with_places_only_without_their_margin_get_those() -> None:

@@ -12,8 +12,17 @@ from scheduler.core.planner.instance import Instance, build_instance
 from scheduler.core.planner.kernels import cell_grams
 from scheduler.core.planner.placing import Placing, nowhere, place_in_order
 from scheduler.core.planner.prices import find_prices
-from scheduler.core.planner.shaking import Shaking, greedies, shaken, shaking_for, worth
+from scheduler.core.planner.shaking import (
+    CHUNK,
+    Shaking,
+    greedies,
+    make_room,
+    shaken,
+    shaking_for,
+    worth,
+)
 from scheduler.core.planner.snapshot import PlanRequest, PlanSnapshot, Watch
+from scheduler.core.terms import Limits
 from tests.unit.core.builders import cluster, request, snapshot
 
 QUICK = Shaking(rounds=3, steps=600, tries=30)
@@ -152,6 +161,33 @@ def test_interpreted_kernels_keep_every_promise(seed: int) -> None:
     assert worth(instance, found) <= worth(instance, start)
 
 
+def hard(seed: int) -> PlanSnapshot:
+    """A crowd with limits, options too long for their windows, hours with fewer devices, and jobs that fit nowhere."""
+    made = drawn(seed, jobs=14, hours=8, levels=2)
+    asked = []
+    for n, one in enumerate(made.requests):
+        short = one.choices
+        long = tuple(replace(choice, option=1, duration_s=9 * 3600) for choice in short)
+        limits = Limits(max_carbon_g=(150.0, 600, None)[n % 3])
+        asked.append(replace(one, choices=(*short, *long) if n % 2 else short, limits=limits))
+    asked.append(request("wide", tuple(made.fleet), hours=2, deadline=8, gpus=3))
+    asked.append(request("wider", tuple(made.fleet), hours=1, deadline=8, gpus=9))
+    free = made.capacity.free.copy()
+    free[0, 2] = free[1, 5] = 1
+    return replace(made, requests=tuple(asked), capacity=replace(made.capacity, free=free))
+
+
+@pytest.mark.usefixtures("interpreted")
+@pytest.mark.parametrize("seed", range(3))
+def test_interpreted_kernels_keep_limits_and_what_is_free(seed: int) -> None:
+    instance = instance_of(hard(seed))
+    found = shake_all(instance, Shaking(rounds=2, steps=300, tries=20))
+    check(instance, found)
+    here = found.cells.choice >= 0
+    assert (found.cells.grams[here] <= instance.jobs.limit[here] * (1 + 1e-9)).all()
+    assert not here[-1]  # nine devices are nowhere
+
+
 def test_compiled_kernels_do_the_same_as_interpreted_ones(request: pytest.FixtureRequest) -> None:
     instance = instance_of(drawn(3, jobs=10, levels=2))
     effort = Shaking(rounds=2, steps=200, tries=10)
@@ -221,6 +257,47 @@ def test_search_that_is_over_gives_the_best_start() -> None:
         found = shaken(instance, 0 * instance.market.free, [start], effort=QUICK, watch=Watch(over))
         check(instance, found)
         assert worth(instance, found) <= worth(instance, start)
+
+
+def test_annealing_that_is_over_gives_the_best_seen() -> None:
+    # Two jobs want hour 0: with no prices nothing tells that 10 + 90 is the least, so that shaking goes on until it is over.
+    made = snapshot(
+        {"DE": [10.0, 90, 500]}, [request(n, hours=1, deadline=3) for n in "ab"], hours=3
+    )
+    instance = instance_of(made)
+    start = place_in_order(instance, np.arange(2))
+    answers = iter([False, True, True])
+    found = shaken(
+        instance,
+        0 * instance.market.free,
+        [start],
+        effort=QUICK,
+        watch=Watch(is_over=lambda: next(answers)),
+    )
+    assert found.grams == pytest.approx(100)
+    assert next(answers, None) is None
+
+
+def test_making_room_ends_when_all_have_a_place() -> None:
+    made = snapshot({"DE": [1.0, 1, 2, 2, 3, 3]}, blocked(), clusters=(cluster(),), hours=6)
+    instance = instance_of(made)
+    start = place_in_order(instance, np.arange(3))
+    asked = 0
+
+    def is_over() -> bool:
+        nonlocal asked
+        asked += 1
+        return False
+
+    found = make_room(
+        instance,
+        start,
+        chance=np.random.default_rng(0),
+        effort=Shaking(rounds=0, steps=0, tries=10 * CHUNK),
+        watch=Watch(is_over),
+    )
+    assert found.placed == 3
+    assert asked == 2  # not all of the ten chunks
 
 
 def test_same_seed_same_placing_and_starts_are_left_alone() -> None:
