@@ -5,9 +5,24 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from scheduler.server.cli_output import grams, local, print_rows
+from scheduler.server.cli_output import grams, local, print_document, print_rows
 
 COLUMNS = ("job", "cluster", "on", "start", "end", "planned g", "at once g")
+
+CSV_COLUMNS = (
+    "job",
+    "cluster",
+    "accelerator",
+    "segment",
+    "start",
+    "end",
+    "gpus",
+    "job_energy_kwh",
+    "job_emissions_g",
+    "job_baseline_g",
+    "job_cost",
+    "unplaced_reason",
+)
 
 
 def print_plan(document: dict[str, Any], kind: str) -> None:
@@ -28,8 +43,11 @@ def print_plan(document: dict[str, Any], kind: str) -> None:
         )
         for one in document["placements"]
     ]
-    if kind != "table":
-        print_rows(kind, document, COLUMNS, rows)
+    if kind == "csv":
+        print_rows(kind, document, CSV_COLUMNS, _csv_rows(document))
+        return
+    if kind == "json":
+        print_document(document)
         return
     if rows:
         times = [
@@ -42,11 +60,36 @@ def print_plan(document: dict[str, Any], kind: str) -> None:
         finish = local(one["earliest_finish"])
         when = f"; it could end by {finish}" if finish else ""
         sys.stdout.write(f"{one['job']}: {one['reason']}: {one['detail']}{when}\n")
+    gap = "not known" if document["gap"] is None else f"{document['gap']:.2%}"
     sys.stdout.write(
         f"{len(rows)} placed, {len(document['unplaced'])} not: {grams(document['emissions_g'])} g, "
         f"at once at home {grams(document['baseline_g'])} g; no plan of these jobs emits less than "
-        f"{grams(document['lower_bound_g'])} g (gap {document['gap']:.2%})\n"
+        f"{grams(document['lower_bound_g'])} g (gap {gap})\n"
     )
+
+
+def _csv_rows(document: dict[str, Any]) -> list[tuple[object, ...]]:
+    """A line a segment, and one for each job without a place."""
+    rows: list[tuple[object, ...]] = [
+        (
+            one["job"],
+            one["cluster"],
+            one["accelerator"],
+            number,
+            part["start"],
+            part["end"],
+            part["gpus"],
+            one["energy_kwh"],
+            one["emissions_g"],
+            one["baseline_g"],
+            one["cost"],
+            None,
+        )
+        for one in document["placements"]
+        for number, part in enumerate(one["segments"])
+    ]
+    empty = (None,) * (len(CSV_COLUMNS) - 2)
+    return rows + [(one["job"], *empty, one["reason"]) for one in document["unplaced"]]
 
 
 def timeline(

@@ -1,5 +1,6 @@
 """Planning a file without a service: `gridtide/snapshot/v1` in, `gridtide/plan/v1` out."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ def plan_document(snapshot: PlanSnapshot, plan: Plan, moves: DataMoves) -> Docum
         "emissions_g": plan.emissions_g,
         "baseline_g": sum(one["baseline_g"] or 0.0 for one in placements),
         "lower_bound_g": plan.lower_bound_g,
-        "gap": plan.gap,
+        "gap": plan.gap if math.isfinite(plan.gap) else None,
         "assumptions": {
             "data_kwh_per_gb": moves.kwh_per_gb,
             "data_gb_per_s": moves.gb_per_s,

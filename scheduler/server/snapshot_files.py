@@ -1,7 +1,7 @@
 """Reading a snapshot of a queue: `gridtide/snapshot/v1` becomes what the planner reads."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Annotated, Any, Final
@@ -53,6 +53,7 @@ from scheduler.server.schemas import (
 )
 
 SCHEMA: Final = "gridtide/snapshot/v1"
+_MOST_DEVICES: Final = 1_000_000_000
 _FINEST_S: Final = 60
 """Shortest slots on which reservations are counted."""
 _SIGMAS_P10_P90: Final = 2.563
@@ -83,7 +84,7 @@ class _Strict(BaseModel):
 
 class _Reserved(_Strict):
     accelerator: str
-    gpus: int = Field(ge=0)
+    gpus: int = Field(ge=0, le=_MOST_DEVICES)
     start: Instant
     end: Instant
 
@@ -93,7 +94,7 @@ class _Cluster(_Strict):
     region: str = Field(min_length=1)
     zone: str = Field(min_length=1)
     pue: Pue | Annotated[list[Pue], Field(min_length=1)] = 1.2
-    capacity: dict[str, Annotated[int, Field(ge=0)]]
+    capacity: dict[str, Annotated[int, Field(ge=0, le=_MOST_DEVICES)]]
     reserved: list[_Reserved] = Field(default_factory=list)
     price_per_gpu_hour: Amount | None = None
     queue_wait: ZeroOrDurationS = 0
@@ -357,8 +358,9 @@ class _Jobs:
         requests, refused, ids = list[PlanRequest](), list[Document](), set[str]()
         for index, given in enumerate(jobs):
             job_id = given.get("id")
-            if not isinstance(job_id, str) or not job_id or job_id in ids:
-                why = "is used twice" if job_id in ids else "must be a text"
+            is_text = isinstance(job_id, str) and job_id != "" and job_id.isprintable()
+            if not isinstance(job_id, str) or not is_text or job_id in ids:
+                why = "is used twice" if is_text else "must be a text of printable characters"
                 raise InvalidDataError(
                     f"jobs.{index}.id: {job_id!r} {why}",
                     field=f"jobs.{index}.id",
@@ -376,7 +378,7 @@ class _Jobs:
             else:
                 refused.append(found)
         _require_order(jobs, ids)
-        return tuple(requests), refused
+        return _without_orphans(requests, refused), refused
 
     def _request(self, job_id: str, given: Document) -> PlanRequest | Document:
         key = _key(given)
@@ -463,6 +465,30 @@ class _Jobs:
             limits=like.limits,
             after=like.after,
         )
+
+
+def _without_orphans(
+    requests: Sequence[PlanRequest], refused: list[Document]
+) -> tuple[PlanRequest, ...]:
+    """The requests less those that wait for a refused one, which are refused too."""
+    gone = {one["job"] for one in refused}
+    if not gone:
+        return tuple(requests)
+    while True:
+        orphans = [one for one in requests if one.job_id not in gone and gone & set(one.after)]
+        if not orphans:
+            return tuple(one for one in requests if one.job_id not in gone)
+        for one in orphans:
+            missing = ", ".join(sorted(gone & set(one.after)))
+            gone.add(one.job_id)
+            refused.append(
+                {
+                    "job": one.job_id,
+                    "reason": "AFTER_UNPLACED",
+                    "detail": f"it waits for {missing}, which has no place",
+                    "earliest_finish": None,
+                }
+            )
 
 
 def _key(given: Document) -> tuple[object, ...]:

@@ -25,6 +25,7 @@ class Chains:
     Args:
         order: those jobs, each behind those that it waits for.
         before, after: whom each waits for, and who waits for it.
+        own: their requests as they were asked.
         tight: their requests with the earliest starts and deadlines that follow from their neighbours.
         split: the same with windows that do not overlap along a chain.
     """
@@ -32,6 +33,7 @@ class Chains:
     order: tuple[JobId, ...]
     before: Mapping[JobId, tuple[JobId, ...]]
     after: Mapping[JobId, tuple[JobId, ...]]
+    own: Mapping[JobId, PlanRequest]
     tight: Mapping[JobId, PlanRequest]
     split: Mapping[JobId, PlanRequest]
 
@@ -59,6 +61,7 @@ def build_chains(requests: Sequence[PlanRequest], now: datetime, slot_s: int) ->
         order=order,
         before={job_id: before[job_id] for job_id in order},
         after=after,
+        own={job_id: by_id[job_id] for job_id in order},
         tight=tight,
         split=_split(order, tight, before, after, length),
     )
@@ -201,6 +204,18 @@ def within_neighbours(
         earliest_at=max([tight.earliest_at, *ends]),
         deadline_at=min([tight.deadline_at, *starts]),
     )
+
+
+def in_spite_of_followers(
+    chains: Chains, request: PlanRequest, placements: Mapping[JobId, Placement]
+) -> PlanRequest:
+    """The request with its own deadline: those that wait for it and have no place yet are not waited for."""
+    own = chains.own[request.job_id]
+    within = within_neighbours(chains, request, placements)
+    starts = [
+        placements[one].window.start_at for one in chains.after[request.job_id] if one in placements
+    ]
+    return replace(within, deadline_at=min([own.deadline_at, *starts]))
 
 
 def drop_orphans(

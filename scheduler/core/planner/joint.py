@@ -228,6 +228,8 @@ def _lift(  # noqa: PLR0917 - one job in two kinds of places
     else:
         move(instance.tables, instance.jobs, load, cells, index, -1.0)
     found = search.find(job, load)
+    if found is not None and found.stretches[0][0] > instance.columns.times[index, 2]:
+        found = None  # it would begin after its latest start
     if found is not None and (_is_late(stage, whole, found, index), found.cost) < (
         was_late,
         cost * (1 - 1e-12),

@@ -7,6 +7,7 @@ the same slots either way, and pays for the cheaper.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -111,8 +112,20 @@ class Cells(NamedTuple):
 
 
 def compiled(function: _F) -> _F:
-    """The function as machine code, kept on disk between processes."""
-    return cast("_F", njit(cache=True, nogil=True)(function))
+    """The function as machine code, kept on disk between processes where there is room for it."""
+    try:
+        dispatcher: Any = njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # no folder that a cache may be written to
+        return cast("_F", njit(nogil=True)(function))
+    cache = dispatcher._cache
+    save = cache.save_overload
+
+    def save_if_possible(*what: object) -> None:
+        with suppress(OSError):
+            save(*what)
+
+    cache.save_overload = save_if_possible
+    return cast("_F", dispatcher)
 
 
 @compiled

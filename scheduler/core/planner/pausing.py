@@ -1,7 +1,7 @@
 """Jobs with pauses beside those that run whole: how they answer to prices, where they lie, what they prove."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -120,6 +120,7 @@ class PausingJobs:
         least = np.full(len(self.requests), INFINITE)
         slot_s = self._snapshot.forecast.grid.slot_s
         shut = np.diff(market.closed_sum, axis=2) > 0
+        anywhere: dict[int, tuple[Run, PriceRow]] = {}
         for line in self.lines:
             choice, r = line.choice, line.row
             begin, end = (
@@ -139,7 +140,15 @@ class PausingJobs:
             row = PriceRow(costs, shut[line.mask, r], slot_s)
             value = more + bound_segments(row, line.run, below=least[line.job] - more)
             least[line.job] = min(least[line.job], value)
+            if self._is_movable(line.job):
+                anywhere[line.job] = _merged(anywhere.get(line.job), line.run, row)
+        for job, (run, row) in anywhere.items():
+            least[job] = min(least[job], bound_segments(row, run, below=least[job]))
         return float(least[least < INFINITE].sum())
+
+    def _is_movable(self, job: int) -> bool:
+        how = self.requests[job].interruptible
+        return how is not None and how.is_movable
 
     @staticmethod
     def _rate(line: Line, unit_s: int) -> float:
@@ -197,6 +206,25 @@ class PausingJobs:
             return True
         cost = line.choice.cost(line.choice.gpus * length_s)
         return cost is not None and cost <= most
+
+
+def _merged(had: tuple[Run, PriceRow] | None, run: Run, row: PriceRow) -> tuple[Run, PriceRow]:
+    """A place that is at every instant as cheap as the cheapest of both, and a run that asks for no more than either."""
+    if had is None:
+        return run, row
+    other, there = had
+    costs = np.minimum(
+        np.where(row.closed, np.inf, row.costs), np.where(there.closed, np.inf, there.costs)
+    )
+    is_closed = row.closed & there.closed
+    both = PriceRow(np.where(is_closed, 0.0, costs), is_closed, row.slot_s)
+    least = replace(
+        run,
+        duration_s=min(run.duration_s, other.duration_s),
+        earliest_s=min(run.earliest_s, other.earliest_s),
+        deadline_s=max(run.deadline_s, other.deadline_s),
+    )
+    return least, both
 
 
 class PausingSearch:

@@ -14,12 +14,14 @@ from scheduler.core.planner.chains import (
     Chains,
     build_chains,
     drop_orphans,
+    in_spite_of_followers,
     use_slack,
     within_neighbours,
 )
 from scheduler.core.planner.columns import has_price, money_weight, within_cost
-from scheduler.core.planner.joint import build_problem, place_jointly
+from scheduler.core.planner.joint import Problem, build_problem, place_jointly
 from scheduler.core.planner.kernels import Floats
+from scheduler.core.planner.prices import Prices
 from scheduler.core.planner.regret import keep_what_holds
 from scheduler.core.planner.search import WindowSearch
 from scheduler.core.planner.shaking import Shaking
@@ -32,6 +34,7 @@ from scheduler.core.planner.snapshot import (
     Unplaced,
     Watch,
 )
+from scheduler.core.planner.stubborn import Places, better, place_first, stubborn
 
 
 def build_plan(
@@ -63,14 +66,17 @@ def build_plan(
         problem = build_problem(snapshot, asked)
         found = problem.prices(start_prices, watch)
         prices, bound_g = found.proven, found.bound_g
-        best = place_jointly(problem, found, shaking=shaking, seed=seed, watch=watch)
-        placements, capacity = best.settle()
+        placements, capacity = _place(problem, found, shaking=shaking, seed=seed, watch=watch)
     unplaced, left = _finish(replace(snapshot, capacity=capacity), requests, placements, chains)
     is_weighed = any(money_weight(one) > 0 for one in asked)
     if prices is not None and (chains or is_weighed or len(placements) < len(asked)):
-        tight = _in_chains(asked, chains.tight if chains else {})
-        kept = [request for request in tight if request.job_id in placements]
-        bound_g = _bound_of_grams(snapshot, kept, None if is_weighed else prices)
+        kept = [one for one in snapshot.requests if one.job_id in placements]
+        kept_chains = build_chains(kept, snapshot.now, snapshot.pause_slot_s)
+        tight = _in_chains(kept, kept_chains.tight if kept_chains else {})
+        kept = [one for one in tight if any(within_cost(one, c) for c in one.choices)]
+        # Prices of a plan with more jobs than have a place prove little of those that have one.
+        is_whole = not is_weighed and len(placements) == len(asked)
+        bound_g = _bound_of_grams(snapshot, kept, prices if is_whole else None)
     ids = [request.job_id for request in requests]
     placed = tuple(placements[one] for one in ids if one in placements)
     planned_g = sum(placement.planned_g or 0.0 for placement in placed)
@@ -83,6 +89,19 @@ def build_plan(
         prices=prices,
         memory=Memory(snapshot, left),
     )
+
+
+def _place(
+    problem: Problem, found: Prices, *, shaking: Shaking | None, seed: int, watch: Watch
+) -> Places:
+    """Places of all jobs, and what they leave free; those left out that may fit in another way go first in a second try."""
+    best = place_jointly(problem, found, shaking=shaking, seed=seed, watch=watch)
+    places = best.settle()
+    first = stubborn(problem, places[0], best.stage.instance.grid.slot_s)
+    if not first or watch.is_over():
+        return places
+    again = place_first(problem, first, found, shaking=shaking, seed=seed, watch=watch)
+    return better(problem.instance.requests, places, again)
 
 
 def _bound_of_grams(
@@ -127,16 +146,16 @@ def _finish(
     if not (left or chains or movable):
         return {}, snapshot.capacity
     search = WindowSearch(snapshot)
-    place = {} if chains is None else {job_id: n for n, job_id in enumerate(chains.order)}
+    if chains is not None:
+        drop_orphans(chains, placements, search)  # what they wait for looks for its place first
+        left = [one for one in requests if one.job_id not in placements]
+    order = {} if chains is None else {job_id: n for n, job_id in enumerate(chains.order)}
     left.sort(
-        key=lambda one: (-one.priority, place.get(one.job_id, -1), one.deadline_at, one.job_id)
+        key=lambda one: (order.get(one.job_id, -1), -one.priority, one.deadline_at, one.job_id)
     )
     unplaced: dict[JobId, Unplaced] = {}
     for request in left:
-        asked = request
-        if chains is not None and request.job_id in chains.tight:
-            asked = within_neighbours(chains, request, placements)
-        answer = search.place(asked)
+        answer = _place_left(request, placements, search, chains)
         if isinstance(answer, Placement):
             placements[request.job_id] = answer
         else:
@@ -149,3 +168,18 @@ def _finish(
         snapshot, [one for one in movable if one.job_id not in in_chains], placements, search
     )
     return unplaced, replace(snapshot.capacity, free=search.free.copy())
+
+
+def _place_left(
+    request: PlanRequest,
+    placements: Mapping[JobId, Placement],
+    search: WindowSearch,
+    chains: Chains | None,
+) -> Placement | Unplaced:
+    """A place in what is free for a job that was left out, which is then taken, or why it has none."""
+    if chains is None or request.job_id not in chains.own:
+        return search.place(request)
+    answer = search.place(within_neighbours(chains, request, placements))
+    if isinstance(answer, Placement):
+        return answer
+    return search.place(in_spite_of_followers(chains, request, placements))

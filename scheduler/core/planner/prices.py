@@ -151,6 +151,11 @@ def refine_prices(
     heat_g = HEATS[-2] * _mean_grams(instance)
     best, prices, ahead, stalls = start, start, _AHEAD, 0
     value, direction = _value(instance, flexible, start, heat_g)
+    free_of_charge = np.zeros_like(start)
+    lower, lower_direction = _value(instance, flexible, free_of_charge, heat_g)
+    if lower > value:  # where not all can run whole, prices of whole runs know no end
+        best = prices = free_of_charge
+        value, direction = lower, lower_direction
     best_g = value
     for step in range(REFINEMENTS):
         watch.tell("prices of pauses", step / REFINEMENTS)

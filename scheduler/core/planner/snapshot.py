@@ -92,10 +92,8 @@ class PlanRequest:
 
     @property
     def is_flexible(self) -> bool:
-        """Whether it may pause or change its width; a job that must start by some time runs whole."""
+        """Whether it may pause or change its width."""
         how = self.interruptible
-        if self.start_by_at is not None:
-            return False
         return self.elastic is not None or (
             how is not None
             and how.max_interruptions > 0
@@ -195,9 +193,9 @@ class Plan:
 
     @property
     def gap(self) -> float:
-        """How far the emissions may be above the optimum, as a share of the bound."""
+        """How far the emissions may be above the optimum, as a share of the bound; infinite where that is 0."""
         if self.lower_bound_g <= 0:
-            return 0.0
+            return 0.0 if self.emissions_g <= 0 else math.inf
         return max(0.0, self.emissions_g / self.lower_bound_g - 1)
 
 
