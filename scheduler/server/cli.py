@@ -1,6 +1,7 @@
 """The command line. Results on stdout, messages on stderr; heavy modules are imported by the command that needs them."""
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -185,7 +186,10 @@ def plan(  # noqa: PLR0917 - options of a command
             "plan: give either a file with jobs or --snapshot FILE", field="file"
         )
     if snapshot is not None:
-        print_plan(plan_snapshot(snapshot, time_limit=time_limit, seed=seed), output)
+        document = plan_snapshot(snapshot, time_limit=time_limit, seed=seed)
+        print_plan(document, output)
+        if document["unplaced"] and not document["placements"]:
+            raise typer.Exit(3)  # not possible as asked
         return
     assert file is not None
     with _client() as client:
@@ -457,6 +461,12 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        say(f"error: the output cannot be written: {error.strerror}")
         sys.exit(1)
 
 

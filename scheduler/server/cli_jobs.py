@@ -50,8 +50,6 @@ def _plain(value: object) -> object:
 
 def plan_snapshot(path: Path, *, time_limit: str | None, seed: int) -> Document:
     """The plan of a snapshot file, with a sign of life on stderr."""
-    import json  # noqa: PLC0415 - likewise
-
     from rich.console import Console  # noqa: PLC0415 - likewise
     from rich.progress import Progress, TaskID  # noqa: PLC0415 - likewise
 
@@ -59,18 +57,7 @@ def plan_snapshot(path: Path, *, time_limit: str | None, seed: int) -> Document:
     from scheduler.server.plan_documents import Timing, plan_file  # noqa: PLC0415 - imports numba
 
     limit_s = None if time_limit is None else float(parse_duration(time_limit, field="time-limit"))
-    try:
-        # YAML reads JSON too, a hundred times slower: snapshots are large.
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InvalidInputError(
-            f"{path}: cannot be read: no such file", field="snapshot"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInputError(f"{path}: cannot be read: {error}", field="snapshot") from error
-    except (ValueError, RecursionError):
-        found = read_yaml(path, error=InvalidInputError, field="snapshot")
-        document = found[0] if len(found) == 1 else None
+    document = _read_snapshot(path)
     try:
         with Progress(console=Console(stderr=True), transient=True) as progress:
             tasks: dict[str, TaskID] = {}
@@ -87,6 +74,36 @@ def plan_snapshot(path: Path, *, time_limit: str | None, seed: int) -> Document:
     except InvalidInputError as error:
         error.message = f"{path}: {error.message}"
         raise
+
+
+def _read_snapshot(path: Path) -> object:
+    """The document of a JSON or YAML file."""
+    import json  # noqa: PLC0415 - likewise
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise InvalidInputError(
+            f"{path}: cannot be read: no such file", field="snapshot"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInputError(f"{path}: cannot be read: {error}", field="snapshot") from error
+    if path.suffix != ".json" and not text.lstrip().startswith(("{", "[")):
+        found = read_yaml(path, error=InvalidInputError, field="snapshot")
+        return found[0] if len(found) == 1 else None
+    # YAML reads JSON too, a hundred times slower: snapshots are large.
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InvalidInputError(
+            f"{path}:{error.lineno}:{error.colno}: not valid JSON: {error.msg}", field="snapshot"
+        ) from error
+    except RecursionError as error:
+        raise InvalidInputError(
+            f"{path}: not valid: nested too deeply", field="snapshot"
+        ) from error
+    except ValueError as error:
+        raise InvalidInputError(f"{path}: not valid: {error}", field="snapshot") from error
 
 
 def split_words(words: list[str]) -> tuple[Path | None, list[str]]:

@@ -22,7 +22,9 @@ def read_yaml(path: Path, *, error: type[InvalidInputError], field: str) -> list
         documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise
-    except (OSError, UnicodeDecodeError) as cause:
+    except RecursionError as cause:
+        raise error(f"{path}: not valid: nested too deeply", field=field) from cause
+    except (OSError, ValueError) as cause:
         raise error(f"{path}: cannot be read: {cause}", field=field) from cause
     except yaml.YAMLError as cause:
         mark = getattr(cause, "problem_mark", None)
