@@ -384,8 +384,12 @@ def _totals(plan: Document) -> Iterator[str]:
     emitted, bound, gap = plan["emissions_g"], plan["lower_bound_g"], plan["gap"]
     if bound > emitted * (1 + TOLERANCE) or bound < 0:
         yield f"plan: lower_bound_g: {bound} is above the emissions {emitted}, or below 0"
+    if bound <= 0 < emitted:
+        if gap is not None:
+            yield f"plan: gap: says {gap}; it is not known where the bound is 0"
+        return
     asked = max(0.0, emitted / bound - 1) if bound > 0 else 0.0
-    if not isclose(asked, gap, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
+    if gap is None or not isclose(asked, gap, rel_tol=TOLERANCE, abs_tol=TOLERANCE):
         yield f"plan: gap: says {gap}; emissions / lower_bound - 1 = {asked}"
 
 

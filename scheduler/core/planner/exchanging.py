@@ -11,7 +11,7 @@ from scheduler.core.planner.finer import Stage, finer_stage
 from scheduler.core.planner.instance import Instance, build_instance
 from scheduler.core.planner.kernels import Cells, Floats, Ints, weigh
 from scheduler.core.planner.placements import Footprints
-from scheduler.core.planner.placing import Placing, nowhere
+from scheduler.core.planner.placing import Placing, improve_all, nowhere
 from scheduler.core.planner.search import WindowSearch
 from scheduler.core.planner.shaking import insisted
 from scheduler.core.planner.snapshot import PlanRequest, PlanSnapshot
@@ -50,6 +50,7 @@ def exchanged(  # noqa: PLR0917 - what there is, who asks, at what prices
     priced = np.repeat(prices, parts, axis=1) / parts
     weigh(instance.market, instance.tables, instance.jobs, cells)
     best = insisted(instance, Placing(cells, load), _askers(instance, askers), priced, seed=seed)
+    improve_all(instance, best, np.flatnonzero(best.cells.choice >= 0))
     run = stage.run(best)
     here = np.flatnonzero(run.choice >= 0)
     moved = [instance.requests[index] for index in here.tolist()]

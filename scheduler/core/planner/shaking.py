@@ -236,7 +236,8 @@ def insisted(
     options, _ = find_options(replace(instance, jobs=listed), prices, np.inf)
     board, best = board_of(instance, start), nowhere(count)
     steps = min(INSISTENCE * len(askers), MOST_STEPS)
-    above_g = shake(
+    # Nothing that costs more is kept, so that where it ends is the best.
+    shake(
         askers[chance.integers(0, len(askers), steps)],
         chance.random((steps, 3)),
         np.zeros(steps),
@@ -246,8 +247,6 @@ def insisted(
         0.0,
         best,
     )
-    if above_g > 0.0:
-        restore(board, best)
     return Placing(board.cells, board.load)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -350,3 +351,21 @@ def test_prices_of_other_rows_slots_or_times_are_not_carried() -> None:
     assert carried_prices(first, shifted(11)) is not None
     assert carried_prices(replace(first, prices=None), asking([])) is None
     assert carried_prices(replace(first, memory=None), asking([])) is None
+
+
+def test_job_that_begins_on_no_border_keeps_its_place_beside_arrivals() -> None:
+    # Power gets dirtier by the hour, so that a job which may begin 37 s after the hour begins then.
+    one = cluster("DE", gpus=4)
+    old = [
+        replace(request(f"old{n}", (one,), hours=2), earliest_at=at(0) + timedelta(seconds=37))
+        for n in range(20)
+    ]
+    made = snapshot(
+        {"DE": [100.0 + hour for hour in range(48)]}, old, clusters=(cluster("DE", gpus=64),)
+    )
+    first = build_plan(made)
+    assert {one.window.start_at for one in first.placements} == {at(0) + timedelta(seconds=37)}
+    after = replace(made, requests=(*old, request("new", (one,), hours=2)))
+    again = replan(after, first)
+    assert moved(first, again) == 0
+    assert len(again.placements) == 21
