@@ -34,6 +34,7 @@ def api(folder: Path, **changes: Any) -> Iterator[tuple[httpx.Client, Service]]:
     service = build_service(load_settings(write_settings(folder, **changes)))
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
+    listener.listen()  # requests wait until the thread serves them
     server = uvicorn.Server(uvicorn.Config(build_api(service), log_level="error", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
