@@ -46,18 +46,12 @@ def exchanged(  # noqa: PLR0917 - what there is, who asks, at what prices
     )
     instance = stage.instance
     cells, load = _cells_of(stage, placements)
-    parts = stage.room.grid.slot_s // instance.grid.slot_s
-    priced = np.repeat(prices, parts, axis=1) / parts
+    priced = stage.finer_prices(prices)
     weigh(instance.market, instance.tables, instance.jobs, cells)
     best = insisted(instance, Placing(cells, load), _askers(instance, askers), priced, seed=seed)
     improve_all(instance, best, np.flatnonzero(best.cells.choice >= 0))
     run = stage.run(best)
-    here = np.flatnonzero(run.choice >= 0)
-    moved = [instance.requests[index] for index in here.tolist()]
-    position = instance.layout.position[run.choice[here]].tolist()
-    choices = [one.choices[at] for one, at in zip(moved, position, strict=True)]
-    made = Footprints(snapshot).place_runs(moved, choices, run.start_s[here])
-    return made, run.left(snapshot)
+    return run.placements(Footprints(snapshot)), run.left(snapshot)
 
 
 def _cells_of(stage: Stage, placements: Mapping[JobId, Placement]) -> tuple[Cells, Floats]:

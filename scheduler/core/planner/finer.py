@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scheduler.core.capacity import CapacityLedger
+from scheduler.core.job import JobId, Placement
 from scheduler.core.planner.columns import NEVER
 from scheduler.core.planner.flexible import FlexibleJobs
 from scheduler.core.planner.instance import Instance, refined
 from scheduler.core.planner.kernels import Cells, Floats, Ints, settle_starts
+from scheduler.core.planner.placements import Footprints
 from scheduler.core.planner.placing import (
     Placing,
     by_priority,
@@ -42,6 +44,15 @@ class Run:
     def choice(self) -> Ints:
         """Choices of the tables, shape (jobs,)."""
         return self.placing.cells.choice
+
+    def placements(self, footprints: Footprints) -> dict[JobId, Placement]:
+        """The jobs that have a place, as placements."""
+        instance = self.instance
+        has_place = np.flatnonzero(self.choice >= 0)
+        position = instance.layout.position[self.choice[has_place]].tolist()
+        requests = [instance.requests[index] for index in has_place.tolist()]
+        choices = [one.choices[at] for one, at in zip(requests, position, strict=True)]
+        return footprints.place_runs(requests, choices, self.start_s[has_place])
 
     def left(self, snapshot: PlanSnapshot) -> CapacityLedger:
         """What they leave free."""
@@ -96,6 +107,12 @@ class Stage:
     def greedy(self) -> Placing:
         """Each job in turn in its cheapest cell with room, biggest first."""
         return place_in_order(self.instance, by_priority(self.instance, self.tight))
+
+    def finer_prices(self, prices: Floats) -> Floats:
+        """Prices of whole slots as those of their parts here."""
+        parts = self.room.grid.slot_s // self.instance.grid.slot_s
+        finer: Floats = np.repeat(prices, parts, axis=1) / parts
+        return finer
 
     def run(self, placing: Placing) -> Run:
         """The placing with the exact second of every start."""

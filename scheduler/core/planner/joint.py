@@ -4,11 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-
 from scheduler.core.capacity import CapacityLedger
 from scheduler.core.job import JobId, Placement
-from scheduler.core.planner.finer import Run, Stage, finer_stage
+from scheduler.core.planner.finer import Stage, finer_stage
 from scheduler.core.planner.flexible import FlexibleJobs, FlexibleSearch
 from scheduler.core.planner.found import Found
 from scheduler.core.planner.instance import Instance, build_instance
@@ -104,7 +102,7 @@ class Placed:
         """All of them to the second, and what they leave free."""
         snapshot, flexible = self.problem.snapshot, self.problem.flexible
         run, footprints = self.stage.run(self.whole), Footprints(snapshot)
-        made = _placements(run, footprints)
+        made = run.placements(footprints)
         for job, found in self.flexed.items():
             assert flexible is not None
             request = flexible.requests[job]
@@ -112,16 +110,6 @@ class Placed:
                 request, found.choice, found.stretches, is_known=True
             )
         return made, run.left(snapshot)
-
-
-def _placements(run: Run, footprints: Footprints) -> dict[JobId, Placement]:
-    """Whole runs as placements."""
-    instance = run.instance
-    has_place = np.flatnonzero(run.choice >= 0)
-    position = instance.layout.position[run.choice[has_place]].tolist()
-    requests = [instance.requests[index] for index in has_place.tolist()]
-    choices = [one.choices[at] for one, at in zip(requests, position, strict=True)]
-    return footprints.place_runs(requests, choices, run.start_s[has_place])
 
 
 def place_jointly(
@@ -171,8 +159,7 @@ def _place_whole(
         tried.append(stage.firm(wanted))
         if watch.is_over():
             break
-    parts = stage.room.grid.slot_s // stage.instance.grid.slot_s
-    prices = np.repeat(found.prices, parts, axis=1) / parts
+    prices = stage.finer_prices(found.prices)
     return shaken(stage.instance, prices, tried, seed=seed, effort=shaking, watch=watch)
 
 
