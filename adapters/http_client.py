@@ -8,7 +8,7 @@ import random
 import socket
 import threading
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from types import TracebackType
@@ -22,6 +22,12 @@ _RETRIED: Final = frozenset({429, 500, 502, 503, 504})
 _MAX_WAIT_S: Final = 30.0
 _MAX_REDIRECTS: Final = 3
 _GZIP_WBITS: Final = 31
+_MAX_ANSWER: Final = 2000
+_JSON: Final = frozenset({"application/json"})
+XML: Final = frozenset({"application/xml", "text/xml"})
+
+Params = Mapping[str, str | Sequence[str]]
+"""A query; a list of values repeats its parameter."""
 
 # Its INFO line holds the whole URL, keys in the query included.
 logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -51,17 +57,24 @@ def _wait(seconds: float) -> None:
 
 
 class _TryAgainError(Exception):
-    def __init__(self, why: str, after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        why: str,
+        after_s: float | None = None,
+        fields: Mapping[str, str | int] | None = None,
+    ) -> None:
         super().__init__(why)
         self.after_s = after_s
+        self.fields = fields or {}
 
 
 class HttpClient:
-    """Fetches JSON from one host. Redirects are followed on that host, or from http to https there.
+    """Fetches JSON or text from one host. Redirects are followed there, or from http to https.
 
     Args:
         base_url: scheme and host, and a path where there is one; no credentials.
         headers: sent with every request; never part of an error.
+        secret_params: likewise, in the query, for hosts that take their key there.
         wait: how pauses between tries are spent.
         chance: source of jitter.
 
@@ -74,11 +87,14 @@ class HttpClient:
         base_url: str,
         *,
         headers: Mapping[str, str] | None = None,
+        secret_params: Mapping[str, str] | None = None,
         limits: Limits | None = None,
         wait: Callable[[float], None] = _wait,
         chance: random.Random | None = None,
     ) -> None:
-        _require_safe(base_url, has_secrets=bool(headers))
+        _require_safe(base_url, has_secrets=bool(headers or secret_params))
+        self._secret_params = dict(secret_params or {})
+        self._secrets = (*(headers or {}).values(), *self._secret_params.values())
         self.base_url: Final = base_url.rstrip("/")
         self._limits = limits or Limits()
         self._wait = wait
@@ -86,7 +102,6 @@ class HttpClient:
         self._client = httpx.Client(
             base_url=self.base_url,
             headers={
-                "Accept": "application/json",
                 "Accept-Encoding": "gzip",
                 "User-Agent": "gridtide",
                 **(headers or {}),
@@ -98,18 +113,51 @@ class HttpClient:
             trust_env=False,
         )
 
-    def get_json(self, path: str, params: Mapping[str, str] | None = None) -> object:
-        """The JSON document at that path.
+    def get_json(
+        self,
+        path: str,
+        params: Params | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+    ) -> object:
+        """The JSON document at that path; None where the server has no content (204).
+
+        Args:
+            path: below the base URL.
+            params: of the query.
+            headers: of this request alone, such as a token that expires; never part of an error.
 
         Raises:
             ForecastUnavailableError: no usable answer; the message says what happened and how often.
+                Where the server refused, the fields hold its `status` and the beginning of its `answer`.
         """
+        body = self._tried(_Wish(path, params or {}, headers or {}, _JSON))
+        if body is None:
+            return None
+        try:
+            return json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise self._failure("answered with broken JSON", path) from error
+
+    def get_text(
+        self, path: str, params: Params | None = None, *, media: frozenset[str] = XML
+    ) -> str:
+        """The text at that path, of one of these media types. Raises as `get_json` does."""
+        body = self._tried(_Wish(path, params or {}, {}, media))
+        try:
+            return (body or b"").decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise self._failure("answered with text that is not UTF-8", path) from error
+
+    def _tried(self, wish: "_Wish") -> bytes | None:
         for attempt in range(1, self._limits.attempts + 1):
             try:
-                return self._once(path, params)
+                return self._once(wish)
             except _TryAgainError as error:
                 if attempt == self._limits.attempts:
-                    raise self._failure(f"{error} ({attempt} tries)", path) from error
+                    raise self._failure(
+                        f"{error} ({attempt} tries)", wish.path, **error.fields
+                    ) from error
                 ceiling_s = min(_MAX_WAIT_S, 0.5 * 2**attempt)
                 after_s = error.after_s or self._chance.uniform(0, ceiling_s)
                 self._wait(min(after_s, _MAX_WAIT_S))
@@ -119,27 +167,27 @@ class HttpClient:
         """Closes the connections."""
         self._client.close()
 
-    def _once(self, path: str, params: Mapping[str, str] | None) -> object:
+    def _once(self, wish: "_Wish") -> bytes | None:
         with _Deadline(self._limits.total_s) as deadline:
             try:
-                with contextlib.closing(self._open(path, params, deadline)) as reply:
-                    self._require_ok(reply, path)
-                    body = self._body(reply, path, deadline)
+                with contextlib.closing(self._open(wish, deadline)) as reply:
+                    if reply.status_code == 204:
+                        return None
+                    self._require_ok(reply, wish, deadline)
+                    return self._body(reply, wish.path, deadline)
             except zlib.error as error:
-                raise self._failure("cannot be decompressed", path) from error
+                raise self._failure("cannot be decompressed", wish.path) from error
             except (httpx.TransportError, httpx.InvalidURL) as error:
                 deadline.require_not_passed()
                 raise _TryAgainError(f"no answer: {type(error).__name__}") from error
-        try:
-            return json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise self._failure("answered with broken JSON", path) from error
 
-    def _open(
-        self, path: str, params: Mapping[str, str] | None, deadline: "_Deadline"
-    ) -> httpx.Response:
+    def _open(self, wish: "_Wish", deadline: "_Deadline") -> httpx.Response:
         request = self._client.build_request(
-            "GET", path, params=params, extensions={"trace": deadline.watch}
+            "GET",
+            wish.path,
+            params=[*wish.pairs, *self._secret_params.items()] or None,
+            headers={"Accept": ", ".join(sorted(wish.media)), **wish.headers},
+            extensions={"trace": deadline.watch},
         )
         for _ in range(_MAX_REDIRECTS + 1):
             reply = self._client.send(request, stream=True)
@@ -147,8 +195,8 @@ class HttpClient:
                 return reply
             reply.close()
             request = reply.next_request
-            self._require_same_host(request.url, path)
-        raise self._failure(f"redirects more than {_MAX_REDIRECTS} times", path)
+            self._require_same_host(request.url, wish.path)
+        raise self._failure(f"redirects more than {_MAX_REDIRECTS} times", wish.path)
 
     def _require_same_host(self, target: httpx.URL, path: str) -> None:
         base = self._client.base_url
@@ -161,15 +209,33 @@ class HttpClient:
                 path,
             )
 
-    def _require_ok(self, reply: httpx.Response, path: str) -> None:
+    def _require_ok(self, reply: httpx.Response, wish: "_Wish", deadline: "_Deadline") -> None:
         status = reply.status_code
-        if status in _RETRIED:
-            raise _TryAgainError(f"answered {status}", _retry_after_s(reply))
         if status != 200:
-            raise self._failure(f"answered {status}", path)
+            answer = self._refusal(reply, wish, deadline)
+            if status in _RETRIED:
+                raise _TryAgainError(
+                    f"answered {status}",
+                    _retry_after_s(reply),
+                    {"status": status, "answer": answer},
+                )
+            raise self._failure(f"answered {status}", wish.path, status=status, answer=answer)
         kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if not (kind == "application/json" or kind.endswith("+json")):
-            raise self._failure(f"answered with {kind or 'no content type'} instead of JSON", path)
+        if not (kind in wish.media or (wish.media == _JSON and kind.endswith("+json"))):
+            wanted = "JSON" if wish.media == _JSON else "XML"
+            raise self._failure(
+                f"answered with {kind or 'no content type'} instead of {wanted}", wish.path
+            )
+
+    def _refusal(self, reply: httpx.Response, wish: "_Wish", deadline: "_Deadline") -> str:
+        """The beginning of what came with a refusal, without our own secrets; empty where unreadable."""
+        try:
+            answer = self._body(reply, wish.path, deadline)[:_MAX_ANSWER].decode("utf-8", "replace")
+        except (zlib.error, httpx.TransportError, _TryAgainError, ForecastUnavailableError):
+            return ""
+        for secret in (*self._secrets, *wish.headers.values()):
+            answer = answer.replace(secret, "***")
+        return answer
 
     def _body(self, reply: httpx.Response, path: str, deadline: "_Deadline") -> bytes:
         coding = reply.headers.get("content-encoding", "identity").strip().lower()
@@ -189,10 +255,29 @@ class HttpClient:
             raise self._failure("cannot be decompressed: it ends early", path)
         return bytes(body)
 
-    def _failure(self, what: str, path: str) -> ForecastUnavailableError:
+    def _failure(self, what: str, path: str, **fields: str | int) -> ForecastUnavailableError:
         return ForecastUnavailableError(
-            f"{self.base_url}{path} {what}", url=f"{self.base_url}{path}"
+            f"{self.base_url}{path} {what}", url=f"{self.base_url}{path}", **fields
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What one call asks for."""
+
+    path: str
+    params: Params
+    headers: Mapping[str, str]
+    media: frozenset[str]
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The query, with a parameter for each value of a list."""
+        return [
+            (name, one)
+            for name, value in self.params.items()
+            for one in ([value] if isinstance(value, str) else value)
+        ]
 
 
 class _Deadline:

@@ -178,6 +178,14 @@ class JobStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """At most so many requests in so many seconds, of one key or address."""
+
+    requests: int
+    per_s: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SourceInfo:
     """What a source of intensity declares about itself.
 
@@ -186,6 +194,8 @@ class SourceInfo:
         scopes: which scopes it can give, per its own definition.
         horizon_s: how far its forecasts reach.
         cadence_s: how often it publishes; asking more often brings nothing.
+        history_s: how far back its actual values reach, 0 where it has none.
+        quota: what the provider allows, as documented or measured; None where nothing is known.
         attribution: the sentence that its licence asks for.
     """
 
@@ -198,6 +208,8 @@ class SourceInfo:
     cadence_s: int
     attribution: str
     is_live: bool
+    history_s: int
+    quota: Quota | None = None
 
 
 @runtime_checkable

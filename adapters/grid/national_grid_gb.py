@@ -59,6 +59,7 @@ class NationalGridGB:
             cadence_s=1800,
             attribution="Carbon Intensity API of NESO (CC BY 4.0). Supported by National Energy SO Open Data",
             is_live=True,
+            history_s=8 * 366 * 86_400,
         )
 
     def fetch_forecast(self, zone_id: str, scope: Scope, window: Window) -> IntensitySeries:

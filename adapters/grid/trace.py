@@ -69,6 +69,7 @@ class TraceSource:
             cadence_s=366 * 86_400,
             attribution=f"Intensity from {self._path.name}, as configured",
             is_live=False,
+            history_s=366 * 86_400,
         )
 
     def fetch_forecast(self, zone_id: str, scope: Scope, window: Window) -> IntensitySeries:

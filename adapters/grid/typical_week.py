@@ -44,6 +44,7 @@ class TypicalWeek:
             attribution="Typical week computed from EIA-930 (public domain), ENTSO-E Transparency Platform "
             "(CC BY 4.0), and NESO: Supported by National Energy SO Open Data",
             is_live=False,
+            history_s=366 * 86_400,
         )
 
     def fetch_forecast(self, zone_id: str, scope: Scope, window: Window) -> IntensitySeries:

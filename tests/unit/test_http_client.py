@@ -294,7 +294,6 @@ def test_retry_after_date_without_a_date_to_count_from_is_a_usual_pause(
     [
         *((json_reply({}, status=code), f"answered {code}") for code in (400, 401, 403, 404, 422)),
         (json_reply({}, status=501), "answered 501"),
-        (raw_reply(b"", status=204), "answered 204"),
         (raw_reply(b"", status=304), "answered 304"),
         (
             raw_reply(b"<html>", content_type="text/html; charset=utf-8"),
@@ -327,6 +326,55 @@ def test_lasting_trouble_is_not_tried_again_and_named(
     assert failure(make()) == f"{server.url}/x {says}"
     assert len(server.asked) == 1
     assert waits == []
+
+
+def test_refusal_carries_its_status_and_answer_without_our_secrets(
+    server: LoopbackServer, make: Make
+) -> None:
+    server.misbehave(always=json_reply({"error": "key K3y and token T0k are no good"}, status=403))
+    client = make(secret_params={"api_key": "K3y"})
+    with pytest.raises(ForecastUnavailableError) as caught:
+        client.get_json("/x", headers={"Authorization": "T0k"})
+    assert caught.value.fields["status"] == 403
+    assert caught.value.fields["answer"] == '{"error": "key *** and token *** are no good"}'
+    assert "api_key=K3y" in server.asked[0].path
+    assert server.asked[0].headers["Authorization"] == "T0k"
+    assert "K3y" not in caught.value.message
+
+
+def test_status_of_passing_trouble_is_in_the_fields_too(server: LoopbackServer, make: Make) -> None:
+    server.misbehave(
+        always=raw_reply(b"\x1f\x8b busy", status=429, headers={"Content-Encoding": "gzip"})
+    )
+    with pytest.raises(ForecastUnavailableError) as caught:
+        make().get_json("/x")
+    assert (caught.value.fields["status"], caught.value.fields["answer"]) == (429, "")
+
+
+# ------------------------------------------------------------------------ other answers
+
+
+def test_no_content_is_none(server: LoopbackServer, make: Make) -> None:
+    server.misbehave(raw_reply(b"", status=204))
+    assert make().get_json("/x") is None
+
+
+def test_list_of_values_repeats_its_parameter(server: LoopbackServer, make: Make) -> None:
+    make().get_json("/x", {"a": ["1", "2"], "b": "3"})
+    assert server.asked[0].path == "/x?a=1&a=2&b=3"
+
+
+def test_text_is_taken_in_its_media_types_only(server: LoopbackServer, make: Make) -> None:
+    page = raw_reply("<é/>".encode(), content_type="text/xml; charset=utf-8")
+    server.misbehave(
+        page, raw_reply(b"\xff\xfe", content_type="application/xml"), always=json_reply({})
+    )
+    client = make()
+    assert client.get_text("/x") == "<é/>"
+    assert server.asked[0].headers["Accept"] == "application/xml, text/xml"
+    for says in ("is not UTF-8", "answered with application/json instead of XML"):
+        with pytest.raises(ForecastUnavailableError, match=says):
+            client.get_text("/x")
 
 
 # ------------------------------------------------------------------------------- bounds

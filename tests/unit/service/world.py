@@ -51,6 +51,7 @@ class DailySource:
             cadence_s=1800,
             attribution="made up",
             is_live=is_live,
+            history_s=366 * 86_400,
         )
 
     def fetch_forecast(self, zone_id: str, scope: Scope, window: Window) -> IntensitySeries:
