@@ -6,7 +6,7 @@ at hand. `/co2eq` itself is not among the documented endpoints, though their rul
 times hold for it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Final
@@ -155,7 +155,7 @@ def _quarters(reply: ZoneReply, body: object, window: Window) -> list[Point]:
             f"asked for {format_instant(asked.start_at)} to {format_instant(asked.end_at)}, "
             f"answered for {instant(min(axis))} to {instant(max(axis))}: stale"
         )
-    holds = dict(_lengths(axis))
+    holds = _lengths(axis)
     return [
         (quarter_s, value if value and value > 0 else None)
         for at_s, value in zip(axis, values, strict=True)
@@ -177,12 +177,14 @@ def _columns(reply: ZoneReply, body: object) -> tuple[list[int], Sequence[float 
     return axis, values
 
 
-def _lengths(axis: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Each start and the seconds that its value holds for: 15 or 60 minutes, whatever the axis shows.
+def _lengths(axis: Sequence[int]) -> dict[int, int]:
+    """The seconds that the value at each start holds for: a quarter of an hour, or up to an hour.
 
     The nearer of its neighbours decides, so that a hole in the axis stretches nothing.
     """
     starts = sorted(set(axis))
+    if len(starts) < 2:
+        return dict.fromkeys(starts, _STEP_S)
     gaps = [after - before for before, after in pairwise(starts)]
-    for at_s, before_s, after_s in zip(starts, [3600, *gaps], [*gaps, 3600], strict=True):
-        yield at_s, min(before_s, after_s, 3600) if gaps else _STEP_S
+    neighbours = zip(starts, [3600, *gaps], [*gaps, 3600], strict=True)
+    return {at_s: min(before_s, after_s, 3600) for at_s, before_s, after_s in neighbours}

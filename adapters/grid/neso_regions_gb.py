@@ -12,6 +12,7 @@ from scheduler.core.forecast import IntensitySeries, Scope, SignalKind
 from scheduler.core.timegrid import Window
 from scheduler.ports import SourceInfo
 
+DEFAULT_URL: Final = "https://api.carbonintensity.org.uk"
 _NAME: Final = "neso_regions_gb"
 REGIONS: Final = {
     "GB-North-Scotland": 1,

@@ -126,8 +126,8 @@ def require_served(info: SourceInfo, zone_id: str, scope: Scope) -> None:
 
 
 def instant(at_s: int) -> str:
-    """ISO 8601 of an instant in epoch seconds, or the bare seconds where no calendar reaches."""
+    """ISO 8601 of an instant in epoch seconds, for messages, however far away it is."""
     try:
         return format_instant(datetime.fromtimestamp(at_s, UTC))
     except (ValueError, OverflowError, OSError):
-        return f"{at_s} s"
+        return "a time beyond the calendar"

@@ -68,16 +68,16 @@ class FakeNationalGridGB(LoopbackServer):
     def _periods(self, path: str) -> list[Period]:
         match unquote(urlsplit(path).path).split("/"):
             case ["", "intensity", begins, "fw48h"]:
-                low = _first_period(_instant(begins))
+                low = first_period(instant(begins))
                 # A 14:29 request yields 14:00 … +47.5 h.
                 return self._between(low, low + timedelta(hours=47, minutes=30))
             case ["", "intensity", begins, ends]:
-                low, high = _instant(begins), _instant(ends)
+                low, high = instant(begins), instant(ends)
                 if high < low:
                     raise ApiError(400, "Bad Request", "Please enter a from date before to.")
                 if high - low > timedelta(days=14):
                     raise ApiError(400, "Bad Request", "The date range is 14 days.")
-                return self._between(_first_period(low), high)
+                return self._between(first_period(low), high)
         raise ApiError(404, "Not Found", "No such path.")
 
     def _between(self, low: datetime, high: datetime) -> list[Period]:
@@ -115,13 +115,13 @@ def _error(code: int, reason: str, message: str) -> Behaviour:
     return lambda to: to.reply(json.dumps(error.document).encode(), status=code)
 
 
-def _first_period(at: datetime) -> datetime:
+def first_period(at: datetime) -> datetime:
     """The half-hour that holds the instant; on a border also the one that ends there comes first."""
     into = (at - datetime(1970, 1, 1, tzinfo=UTC)) % STEP
     return at - into if into else at - STEP
 
 
-def _instant(text: str) -> datetime:
+def instant(text: str) -> datetime:
     try:
         return datetime.strptime(text, "%Y-%m-%dT%H:%MZ").replace(tzinfo=UTC)
     except ValueError:
