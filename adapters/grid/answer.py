@@ -147,12 +147,13 @@ class Answer:
 def pages(asked: Window, *, step_s: int, longest: timedelta) -> list[tuple[str, str]]:
     """First and last second, as texts in UTC, of parts of the window that are at most `longest`.
 
-    The window is widened to whole steps, and to one at least. No step lies in two parts, whether
-    the provider takes the end as inclusive or not.
+    The start goes back to a whole step, so that the interval that holds it is in. No step begins
+    in two parts, whether the provider takes the end as inclusive or not.
     """
-    low_s = int(asked.start_at.timestamp()) // step_s * step_s
-    stop_s = max(-(-math.ceil(asked.end_at.timestamp()) // step_s) * step_s, low_s + step_s)
-    starts_s = range(low_s, stop_s, int(longest.total_seconds()))
+    start_s = int(asked.start_at.timestamp())
+    # A window of no length still has its instant in it.
+    stop_s = max(math.ceil(asked.end_at.timestamp()), start_s + 2)
+    starts_s = range(start_s // step_s * step_s, stop_s, int(longest.total_seconds()))
     return [(_text(first), _text(after - 1)) for first, after in pairwise([*starts_s, stop_s])]
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 from tests.fakes.loopback_http import Exchange, LoopbackServer
@@ -11,7 +11,7 @@ from tests.fakes.loopback_http import Exchange, LoopbackServer
 Document = dict[str, Any]
 
 
-class Problem(Exception):
+class ProblemError(Exception):
     """Answered as ProblemDetails."""
 
     def __init__(self, status: int, title: str, detail: str, **errors: list[str]) -> None:
@@ -28,7 +28,7 @@ class FakeCarbonAwareSdk(LoopbackServer):
         step: of its source's values.
     """
 
-    locations = {"northeurope": "IE", "westeurope": "NL"}
+    locations: ClassVar = {"northeurope": "IE", "westeurope": "NL"}
 
     def __init__(self, now: datetime, *, step: timedelta = timedelta(minutes=5)) -> None:
         self.now = now
@@ -58,7 +58,7 @@ class FakeCarbonAwareSdk(LoopbackServer):
     def _answer(self, to: Exchange) -> None:
         try:
             document = self._change(self._document(to))
-        except Problem as problem:
+        except ProblemError as problem:
             body = json.dumps({**problem.document, "traceId": "00-4bf9-00f0-00"}).encode()
             to.reply(body, status=problem.status, content_type="application/problem+json")
             return
@@ -74,20 +74,22 @@ class FakeCarbonAwareSdk(LoopbackServer):
         match url.path:
             case "/emissions/forecasts/current":
                 if not self.can_forecast:
-                    raise Problem(501, "NotImplementedException", "The method is not implemented.")
+                    raise ProblemError(
+                        501, "NotImplementedException", "The method is not implemented."
+                    )
                 return [self._forecast(name, query) for name in self._asked(query)]
             case "/emissions/bylocation":
                 return self._past(self._asked(query)[-1], query)
-        raise Problem(404, "Not Found", "No such path.")
+        raise ProblemError(404, "Not Found", "No such path.")
 
     def _asked(self, query: dict[str, list[str]]) -> list[str]:
         names = query.get("location", [])
         if not names:
             text = "The location field is required."
-            raise Problem(400, "ArgumentException", "Invalid parameters", location=[text])
+            raise ProblemError(400, "ArgumentException", "Invalid parameters", location=[text])
         for name in names:
             if name not in self.locations:
-                raise Problem(400, "ArgumentException", f"Location {name} is not known")
+                raise ProblemError(400, "ArgumentException", f"Location {name} is not known")
         return names
 
     def _forecast(self, name: str, query: dict[str, list[str]]) -> Document:
@@ -97,7 +99,7 @@ class FakeCarbonAwareSdk(LoopbackServer):
         high = _instant(query, "dataEndAt", starts[-1] + self.step)
         if low < first or high > starts[-1] + self.step:
             text = "dataStartAt must be within the forecast"
-            raise Problem(400, "ArgumentException", "Invalid parameters", dataStartAt=[text])
+            raise ProblemError(400, "ArgumentException", "Invalid parameters", dataStartAt=[text])
         minutes = int(query.get("windowSize", ["0"])[0])
         data = [self._value(name, at, minutes) for at in starts if low <= at < high]
         best = min(data, key=lambda one: float(one["value"]))
@@ -109,7 +111,11 @@ class FakeCarbonAwareSdk(LoopbackServer):
             "dataStartAt": low.isoformat(),
             "dataEndAt": high.isoformat(),
             "windowSize": minutes,
-            **({"optimalDataPoint": best} if self.spells_singular else {"optimalDataPoints": [best]}),
+            **(
+                {"optimalDataPoint": best}
+                if self.spells_singular
+                else {"optimalDataPoints": [best]}
+            ),
             "forecastData": data,
         }
 
@@ -129,7 +135,7 @@ class FakeCarbonAwareSdk(LoopbackServer):
         high = _instant(query, "toTime", low)
         if high < low:
             text = "time must be before toTime"
-            raise Problem(400, "ArgumentException", "Invalid parameters", time=[text])
+            raise ProblemError(400, "ArgumentException", "Invalid parameters", time=[text])
         first = self._floor(low) if low == self._floor(low) else self._floor(low) + self.step
         last = min(high, self._floor(self.now) - self.step)
         return [
@@ -166,5 +172,7 @@ def _instant(query: dict[str, list[str]], field: str, otherwise: datetime) -> da
         return otherwise
     at = datetime.fromisoformat(query[field][0])
     if at.tzinfo is None:
-        raise Problem(400, "ArgumentException", "Invalid parameters", **{field: ["has no offset"]})
+        raise ProblemError(
+            400, "ArgumentException", "Invalid parameters", **{field: ["has no offset"]}
+        )
     return at.astimezone(UTC)

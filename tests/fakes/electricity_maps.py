@@ -122,7 +122,10 @@ class FakeElectricityMaps(LoopbackServer):
         zone = query.get("zone", "")
         if zone in KNOWN_ZONES:
             return zone
-        switch = {"v3": ("shouldUseFallbackCallerLookup", "false"), "v4": ("disableCallerLookup", "true")}
+        switch = {
+            "v3": ("shouldUseFallbackCallerLookup", "false"),
+            "v4": ("disableCallerLookup", "true"),
+        }
         name, value = switch[version]
         if query.get(name) == value:
             raise ApiError(404, f'No recent data for zone "{zone}"')
