@@ -354,6 +354,12 @@ def test_free_token_has_nothing_older(api: FakeElectricityMaps, source: Electric
         actuals(source, Window(NOW - 72 * HOUR, NOW - 48 * HOUR))
 
 
+def test_plan_without_any_past_is_named(api: FakeElectricityMaps, source: ElectricityMaps) -> None:
+    api.plans = {api.token: Plan(endpoints=frozenset({"latest"}))}
+    with pytest.raises(ForecastUnavailableError, match="this token's plan has no past: Endpoint"):
+        actuals(source)
+
+
 def test_plan_without_forecasts_is_named(api: FakeElectricityMaps, source: ElectricityMaps) -> None:
     api.plans = {api.token: Plan(endpoints=FREE)}
     with pytest.raises(ForecastUnavailableError) as caught:
