@@ -163,6 +163,10 @@ class HttpClient:
                 self._wait(min(after_s, _MAX_WAIT_S))
         raise AssertionError("attempts is at least 1")
 
+    def require_private(self) -> None:
+        """Raises InvalidConfigError where headers would go over plain http to another machine."""
+        _require_safe(self.base_url, has_secrets=True)
+
     def close(self) -> None:
         """Closes the connections."""
         self._client.close()
@@ -234,7 +238,9 @@ class HttpClient:
         except (zlib.error, httpx.TransportError, _TryAgainError, ForecastUnavailableError):
             return ""
         for secret in (*self._secrets, *wish.headers.values()):
-            answer = answer.replace(secret, "***")
+            # "Bearer <token>" may come back without its first word.
+            for shown in (secret, secret.partition(" ")[2]):
+                answer = answer.replace(shown, "***") if shown else answer
         return answer
 
     def _body(self, reply: httpx.Response, path: str, deadline: "_Deadline") -> bytes:

@@ -26,9 +26,12 @@ from scheduler.core.forecast import (
 )
 from scheduler.core.timegrid import SlotGrid, Window
 from scheduler.ports import ForecastSource, HistorySource
+from tests.conformance.cases_carbon_aware_sdk import carbon_aware_sdk
+from tests.conformance.cases_electricity_maps import electricity_maps
 from tests.conformance.cases_energinet import energinet
 from tests.conformance.cases_energy_charts import energy_charts
 from tests.conformance.cases_neso_regions_gb import neso_regions_gb
+from tests.conformance.cases_watttime import watttime
 from tests.conformance.source_case import HOUR, NOW, Case
 from tests.fakes.national_grid_gb import FakeNationalGridGB
 
@@ -116,6 +119,9 @@ CASES: dict[str, Callable[[Path], AbstractContextManager[Case]]] = {
     "energinet": energinet,
     "energy_charts": energy_charts,
     "neso_regions_gb": neso_regions_gb,
+    "watttime": watttime,
+    "electricity_maps": electricity_maps,
+    "carbon_aware_sdk": carbon_aware_sdk,
 }
 
 

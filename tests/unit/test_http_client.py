@@ -334,11 +334,11 @@ def test_refusal_carries_its_status_and_answer_without_our_secrets(
     server.misbehave(always=json_reply({"error": "key K3y and token T0k are no good"}, status=403))
     client = make(secret_params={"api_key": "K3y"})
     with pytest.raises(ForecastUnavailableError) as caught:
-        client.get_json("/x", headers={"Authorization": "T0k"})
+        client.get_json("/x", headers={"Authorization": "Bearer T0k"})
     assert caught.value.fields["status"] == 403
     assert caught.value.fields["answer"] == '{"error": "key *** and token *** are no good"}'
     assert "api_key=K3y" in server.asked[0].path
-    assert server.asked[0].headers["Authorization"] == "T0k"
+    assert server.asked[0].headers["Authorization"] == "Bearer T0k"
     assert "K3y" not in caught.value.message
 
 
@@ -520,6 +520,13 @@ def test_secrets_go_over_plain_http_to_this_machine_only() -> None:
     for url in ("https://api.example.org", "http://localhost:1", "http://[::1]:1"):
         HttpClient(url, headers={"X-Key": "hush"}).close()
     HttpClient("http://api.example.org").close()
+
+
+def test_secrets_of_single_requests_can_be_kept_off_plain_http_beforehand(make: Make) -> None:
+    with pytest.raises(InvalidConfigError, match="must be https"):
+        make("http://api.example.org").require_private()
+    make("https://api.example.org").require_private()
+    make().require_private()
 
 
 def test_trailing_slash_of_the_url_is_dropped(server: LoopbackServer, make: Make) -> None:
