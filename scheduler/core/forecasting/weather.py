@@ -50,7 +50,9 @@ class WeatherRuns:
         ordered = [latest[issued_s] for issued_s in sorted(latest)]
         hourly = [_hourly(run) for run in ordered]
         length = max((len(values) for _, values in hourly), default=1)
-        self._issued_hour = np.array([-(-run.issued_s // HOUR_S) for run in ordered], dtype=np.int64)
+        self._issued_hour = np.array(
+            [-(-run.issued_s // HOUR_S) for run in ordered], dtype=np.int64
+        )
         self._first_hour = np.array([first for first, _ in hourly], dtype=np.int64)
         self._values = np.full((len(ordered), length, len(VARIABLES)), np.nan)
         for row, (_, values) in enumerate(hourly):

@@ -1,0 +1,252 @@
+"""The forecast model of one zone: direct ridge regression in log space, for one hour of the day at a time."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scheduler.core.forecasting.blend import blended
+from scheduler.core.forecasting.features import BACK_DAYS, DAY, N_LEVEL, history_features
+from scheduler.core.forecasting.hourly import HourlySeries
+from scheduler.core.forecasting.ridge import RidgeFit, fit_ridge
+from scheduler.core.forecasting.vintages import Vintages
+from scheduler.core.forecasting.weather import WeatherRuns, weather_features
+
+HALF_LIFE_DAYS: Final = 400.0
+"""After which a training sample counts half; flat from 120 to 400 (deploy/adr/0012)."""
+MAX_TRAINING_DAYS: Final = 3 * 365
+OWN_FROM_DAYS: Final = 60.0
+OWN_FULL_DAYS: Final = 240.0
+"""From so many days of history coefficients of its own begin to count, and from so many alone."""
+ERROR_DAYS: Final = 60
+"""Days whose errors give the quantiles."""
+_STRETCH: Final = 1.025
+"""Quantiles of past errors are taken this much further out: past errors are a little smaller than those to come."""
+_ROOM: Final = np.log(1.15)
+"""How far a forecast may lie outside what was ever seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known about a zone.
+
+    Args:
+        level: shape (hours, `N_LEVEL`), coefficients that hold in any zone, for where its history is short.
+        weather, published: None where there is none.
+    """
+
+    history: HourlySeries
+    level: NDArray[np.float64]
+    weather: WeatherRuns | None = None
+    published: Vintages | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HourlyForecast:
+    """Intensity of the hours to come.
+
+    Args:
+        first_hour: hours since the epoch.
+        logs: shape (hours,), log intensity in g/kWh.
+        errors: shape (samples, hours), past errors of the logs sorted by size, NaN last.
+        method: what it rests on, such as `ridge+weather`.
+    """
+
+    first_hour: int
+    logs: NDArray[np.float64]
+    errors: NDArray[np.float64]
+    method: str
+
+    @property
+    def g_per_kwh(self) -> NDArray[np.float64]:
+        """The expected intensity, shape (hours,)."""
+        return np.exp(self.logs)
+
+    def quantile(self, share: float) -> NDArray[np.float64]:
+        """Intensity that is not exceeded with that probability, shape (hours,), g/kWh.
+
+        The median is the expected intensity; quantiles never cross it.
+        """
+        outwards = np.clip(0.5 + _STRETCH * (share - 0.5), 0.0, 1.0)
+        counts = (~np.isnan(self.errors)).sum(axis=0)
+        position = outwards * np.maximum(counts - 1, 0)
+        low = np.floor(position).astype(np.int64)
+        high = np.minimum(low + 1, np.maximum(counts - 1, 0))
+        columns = np.arange(len(self.logs))
+        part = position - low
+        error = (1 - part) * self.errors[low, columns] + part * self.errors[high, columns]
+        error = np.nan_to_num(error)
+        bounded = error if share == 0.5 else (np.minimum if share < 0.5 else np.maximum)(error, 0.0)
+        return np.exp(self.logs + (0.0 if share == 0.5 else bounded))
+
+
+@dataclass(frozen=True, slots=True)
+class FittedModel:
+    """A model for forecasts that begin at one hour of the day.
+
+    Args:
+        anchor: first hour that the fit did not see.
+        lag: hours between an anchor and the hour at which its forecast is made.
+        anchors: of the training samples, shape (n,), a day apart.
+        past: honest forecasts of theirs, log intensity, shape (n, hours).
+        fits: per lead day; empty where the history is too short for coefficients of its own.
+        own_share: how much these count against the common ones.
+    """
+
+    anchor: int
+    lag: int
+    n_days: int
+    has_weather: bool
+    anchors: NDArray[np.int64]
+    past: NDArray[np.float64]
+    fits: tuple[RidgeFit, ...]
+    own_share: float
+    bounds: tuple[float, float]
+
+    def forecast(self, known: Known, anchor: int) -> HourlyForecast:
+        """The forecast for the hours from `anchor` on.
+
+        Args:
+            known: only what lies before the anchor, and is known `lag` hours after it, is looked at.
+            anchor: a whole number of days from the model's own.
+        """
+        since = np.arange(self.anchor, anchor + 1, DAY)
+        recent = self._predicted(known, since)
+        anchors = np.concatenate([self.anchors[-_ROWS:], since])
+        own = np.concatenate([self.past[-_ROWS:], recent])
+        hours = anchors[:, None] + np.arange(own.shape[1])
+        is_over = hours < anchor
+        truth = np.where(is_over, np.log(np.maximum(known.history.at(hours), 1.0)), np.nan)
+        logs, method = self._with_published(known, anchors, own, truth)
+        errors = _error_samples((truth - logs)[:-1])
+        method = (
+            ("ridge" if self.fits else "level") + ("+weather" if self.has_weather else "") + method
+        )
+        return HourlyForecast(anchor, np.clip(logs[-1], *self.bounds), errors, method)
+
+    def _predicted(self, known: Known, anchors: NDArray[np.int64]) -> NDArray[np.float64]:
+        days = []
+        for day in range(self.n_days):
+            features, base = history_features(known.history, anchors, day)
+            common = base + _by_level(features, known.level, day)
+            if self.fits:
+                features = _with_weather(features, known, anchors, self.lag, day, self.has_weather)
+                own = base + self.fits[day].predict(features)
+                common = self.own_share * own + (1 - self.own_share) * common
+            days.append(common)
+        return np.concatenate(days, axis=1)
+
+    def _with_published(
+        self,
+        known: Known,
+        anchors: NDArray[np.int64],
+        own: NDArray[np.float64],
+        truth: NDArray[np.float64],
+    ) -> tuple[NDArray[np.float64], str]:
+        now = int(anchors[-1]) + self.lag
+        newest = None if known.published is None else known.published.newest_hour(now)
+        if known.published is None or newest is None:
+            return own, ""
+        hours = anchors[:, None] + np.arange(own.shape[1])
+        published = known.published.logs_at(hours, anchors + self.lag)
+        if np.isnan(published[-1]).all():
+            return own, ""
+        return blended(own, published, truth, now - newest), "+published"
+
+
+_ROWS: Final = ERROR_DAYS + 8
+"""Past forecasts that are looked at: the last days of a forecast are over only a week later."""
+
+
+def fit_model(
+    known: Known, *, anchor: int, lag: int, n_days: int, has_weather: bool
+) -> FittedModel:
+    """The model for forecasts at the anchor's hour of the day, trained on what lies before it.
+
+    Args:
+        known: history must hold at least a day.
+        anchor: first hour whose intensity is unknown.
+        lag: hours from there to the time at which forecasts are made.
+        n_days: how many days ahead it reaches.
+        has_weather: whether to use the weather.
+    """
+    first = max(known.history.first_hour, anchor - MAX_TRAINING_DAYS * DAY)
+    reach = BACK_DAYS if anchor - first > 2 * BACK_DAYS * DAY else 1
+    count = max(0, (anchor - first) // DAY - reach)
+    anchors = anchor - DAY * np.arange(count, 0, -1)
+    weights = 0.5 ** ((anchor - anchors) / DAY / HALF_LIFE_DAYS)
+    own_share = float(
+        np.clip(
+            (known.history.until(anchor).known_days - OWN_FROM_DAYS)
+            / (OWN_FULL_DAYS - OWN_FROM_DAYS),
+            0,
+            1,
+        )
+    )
+    fits, days = list[RidgeFit](), list[NDArray[np.float64]]()
+    for day in range(n_days):
+        features, base = history_features(known.history, anchors, day)
+        past = base + _by_level(features, known.level, day)
+        if own_share > 0:
+            features = _with_weather(features, known, anchors, lag, day, has_weather)
+            hours = anchors[:, None] + day * DAY + np.arange(DAY)
+            truth = np.log(np.maximum(known.history.at(hours), 1.0))
+            target = np.where(hours < anchor, truth - base, np.nan)
+            fit = fit_ridge(features, target, weights)
+            past = own_share * (base + fit.left_out) + (1 - own_share) * past
+            fits.append(fit)
+        days.append(past)
+    seen = known.history.until(anchor).logs()
+    return FittedModel(
+        anchor=anchor,
+        lag=lag,
+        n_days=n_days,
+        has_weather=has_weather and own_share > 0,
+        anchors=anchors,
+        past=np.concatenate(days, axis=1),
+        fits=tuple(fits),
+        own_share=own_share,
+        bounds=(float(np.nanmin(seen) - _ROOM), float(np.nanmax(seen) + _ROOM)),
+    )
+
+
+def _by_level(
+    features: NDArray[np.float64], level: NDArray[np.float64], day: int
+) -> NDArray[np.float64]:
+    """What the common coefficients add to the base; what is unknown adds nothing."""
+    part = np.nan_to_num(features[..., :N_LEVEL])
+    added: NDArray[np.float64] = (part * level[day * DAY : (day + 1) * DAY]).sum(-1)
+    return added
+
+
+def _with_weather(  # noqa: PLR0917 - the parts of one matrix
+    features: NDArray[np.float64],
+    known: Known,
+    anchors: NDArray[np.int64],
+    lag: int,
+    day: int,
+    has_weather: bool,
+) -> NDArray[np.float64]:
+    if not has_weather or known.weather is None:
+        return features
+    return np.concatenate(
+        [features, weather_features(known.weather, anchors, anchors + lag, day)], axis=-1
+    )
+
+
+def _error_samples(errors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """For every hour, errors of it and its two neighbours on the last days that are over; sorted.
+
+    Args:
+        errors: shape (rows, hours), oldest first, NaN where not over or not known.
+    """
+    recent = np.full((ERROR_DAYS, errors.shape[1]), np.nan)
+    for day in range(errors.shape[1] // DAY):
+        # The rows of a lead day are over that many days later.
+        rows = errors[max(0, len(errors) - day - ERROR_DAYS) : len(errors) - day]
+        columns = slice(day * DAY, (day + 1) * DAY)
+        recent[: len(rows), columns] = rows[:, columns]
+    padded = np.pad(recent, ((0, 0), (1, 1)), mode="edge")
+    samples = np.concatenate([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]])
+    return np.sort(samples, axis=0)
