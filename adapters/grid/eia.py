@@ -195,9 +195,10 @@ def build_mix(rows: Sequence[_Row], zone_id: str, window: Window) -> GenerationM
     if not rows:
         raise unavailable(zone_id, _NAME, f"no rows of zone {zone_id} for then")
     low_s, hours = int(window.start_at.timestamp()), int(window.duration_s) // _HOUR_S
+    ends_s = {period: _epoch_s(period, zone_id) for period in {row.period for row in rows}}
     mw: dict[str, NDArray[np.float64]] = {}
     for row in rows:
-        hour = (_ends_s(row, zone_id) - low_s) // _HOUR_S - 1
+        hour = (ends_s[row.period] - low_s) // _HOUR_S - 1
         value = _mw(row, zone_id)
         if not 0 <= hour < hours:
             continue
@@ -248,11 +249,11 @@ def _mw(row: _Row, zone_id: str) -> float:
     return max(row.value, 0.0)
 
 
-def _ends_s(row: _Row, zone_id: str) -> int:
+def _epoch_s(period: str, zone_id: str) -> int:
     try:
-        return int(datetime.strptime(row.period, _PERIOD).replace(tzinfo=UTC).timestamp())
+        return int(datetime.strptime(period, _PERIOD).replace(tzinfo=UTC).timestamp())
     except ValueError as error:
-        why = f"period {row.period!r:.40} is not of the form YYYY-MM-DDTHH"
+        why = f"period {period!r:.40} is not of the form YYYY-MM-DDTHH"
         raise _rejected(zone_id, why) from error
 
 
