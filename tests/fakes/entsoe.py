@@ -114,9 +114,7 @@ class FakeEntsoe(LoopbackServer):
             )
         return self._written(kind, process, domain, low - HOUR, high)
 
-    def _written(
-        self, kind: str, process: str, domain: str, low: datetime, high: datetime
-    ) -> str:
+    def _written(self, kind: str, process: str, domain: str, low: datetime, high: datetime) -> str:
         mw = self.mw
         series = {
             "A65": [written_series("out", domain, None, "PT60M", self.load_mw, low, high)],
