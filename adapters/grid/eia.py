@@ -72,7 +72,7 @@ _FUELS: Final = {
     "BAT": Fuel.STORAGE,
     "PS": Fuel.STORAGE,
     "OES": Fuel.STORAGE,
-    "UES": Fuel.STORAGE,
+    "UES": Fuel.STORAGE,  # codespell:ignore ues
 }
 
 
