@@ -27,9 +27,11 @@ from scheduler.core.forecast import (
 from scheduler.core.timegrid import SlotGrid, Window
 from scheduler.ports import ForecastSource, HistorySource
 from tests.conformance.cases_carbon_aware_sdk import carbon_aware_sdk
+from tests.conformance.cases_eia import eia
 from tests.conformance.cases_electricity_maps import electricity_maps
 from tests.conformance.cases_energinet import energinet
 from tests.conformance.cases_energy_charts import energy_charts
+from tests.conformance.cases_entsoe import entsoe
 from tests.conformance.cases_neso_regions_gb import neso_regions_gb
 from tests.conformance.cases_watttime import watttime
 from tests.conformance.source_case import HOUR, NOW, Case
@@ -122,6 +124,8 @@ CASES: dict[str, Callable[[Path], AbstractContextManager[Case]]] = {
     "watttime": watttime,
     "electricity_maps": electricity_maps,
     "carbon_aware_sdk": carbon_aware_sdk,
+    "eia": eia,
+    "entsoe": entsoe,
 }
 
 
