@@ -8,12 +8,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from scheduler.core.forecasting.hourly import HourlySeries, pick
+from scheduler.core.forecasting.hourly import HourlySeries, padded, pick
 
 DAY: Final = 24
 WEEK: Final = 168
 BACK_DAYS: Final = 28
 """How far back features look."""
+_BACK: Final = DAY * np.arange(BACK_DAYS)[:, None, None]
 _LAGS: Final = (1, 2, 3, 6, 7)
 _NEIGHBOURS: Final = (1, -1, 2, -2)
 _MONDAY: Final = 4
@@ -37,16 +38,17 @@ def history_features(
         is counted: the mean log intensity of the last seven same hours, shape (n, 24).
     """
     logs = history.logs()
+    lookup = padded(logs)
     targets = anchors[:, None] + day * DAY + np.arange(DAY)
     last = targets - DAY * (day + 1)
 
     def at(hours: NDArray[np.int64]) -> NDArray[np.float64]:
-        return pick(logs, hours - history.first_hour)
+        return pick(lookup, hours - history.first_hour)
 
-    same_hour = np.stack([at(last - DAY * back) for back in range(BACK_DAYS)])
+    same_hour = at(last - _BACK)
     base, four_weeks = _mean(same_hour[:7]), _mean(same_hour)
     weeks_back = WEEK * (-(-(day + 1) // 7) + np.arange(4))
-    same_weekday = _mean(np.stack([at(targets - back) for back in weeks_back]))
+    same_weekday = _mean(at(targets - weeks_back[:, None, None]))
     recent = _RecentMeans(logs, anchors - history.first_hour)
     day_mean, week_mean = recent.mean(DAY, 0), recent.mean(WEEK, 0)
     last_value = at(anchors - 1)
@@ -110,8 +112,9 @@ class _RecentMeans:
 
     def mean(self, begin_back: int, end_back: int) -> NDArray[np.float64]:
         """Mean over `[anchor - begin_back, anchor - end_back)`, shape (n,)."""
-        low = np.clip(self._index - begin_back, 0, len(self._counts) - 1)
-        high = np.clip(self._index - end_back, 0, len(self._counts) - 1)
+        last = len(self._counts) - 1
+        low = np.minimum(np.maximum(self._index - begin_back, 0), last)
+        high = np.minimum(np.maximum(self._index - end_back, 0), last)
         count = self._counts[high] - self._counts[low]
         total = self._sums[high] - self._sums[low]
         return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -76,15 +76,17 @@ class HourlySeries:
 
     def at(self, hours: NDArray[np.int64]) -> NDArray[np.float64]:
         """Intensity at these hours, of their shape; NaN where unknown or outside."""
-        return pick(self.g_per_kwh, hours - self.first_hour)
+        return pick(padded(self.g_per_kwh), hours - self.first_hour)
+
+
+def padded(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The values with NaN before and after, for `pick`."""
+    return np.concatenate(([np.nan], values, [np.nan]))
 
 
 def pick(values: NDArray[np.float64], index: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Values at these indices, NaN outside; shape of `index`."""
-    if not len(values):
-        return np.full(index.shape, np.nan)
-    found = values[np.clip(index, 0, len(values) - 1)]
-    return np.where((index >= 0) & (index < len(values)), found, np.nan)
+    """Values at these indices (before they were padded), NaN outside; shape of `index`."""
+    return values[np.minimum(np.maximum(index + 1, 0), len(values) - 1)]
 
 
 def _hourly_mean(part: IntensitySeries, first: int, stop: int) -> NDArray[np.float64]:

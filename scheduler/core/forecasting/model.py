@@ -1,6 +1,6 @@
 """The forecast model of one zone: direct ridge regression in log space, for one hour of the day at a time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -16,11 +16,15 @@ from scheduler.core.forecasting.weather import WeatherRuns, weather_features
 HALF_LIFE_DAYS: Final = 400.0
 """After which a training sample counts half; flat from 120 to 400 (deploy/adr/0012)."""
 MAX_TRAINING_DAYS: Final = 3 * 365
-OWN_FROM_DAYS: Final = 60.0
-OWN_FULL_DAYS: Final = 240.0
+OWN_FROM_DAYS: Final = 30.0
+OWN_FULL_DAYS: Final = 400.0
 """From so many days of history coefficients of its own begin to count, and from so many alone."""
 ERROR_DAYS: Final = 60
 """Days whose errors give the quantiles."""
+_ROWS: Final = ERROR_DAYS + 8
+"""Past forecasts that are looked at: the last days of a forecast are over only a week later."""
+_LOOKS_BACK_H: Final = max(BACK_DAYS * DAY + 12 * DAY, _ROWS * DAY)
+"""History before a model's anchor that its forecasts need: features, and the truth of past forecasts."""
 _STRETCH: Final = 1.025
 """Quantiles of past errors are taken this much further out: past errors are a little smaller than those to come."""
 _ROOM: Final = np.log(1.15)
@@ -87,7 +91,6 @@ class FittedModel:
 
     Args:
         anchor: first hour that the fit did not see.
-        lag: hours between an anchor and the hour at which its forecast is made.
         anchors: of the training samples, shape (n,), a day apart.
         past: honest forecasts of theirs, log intensity, shape (n, hours).
         fits: per lead day; empty where the history is too short for coefficients of its own.
@@ -95,7 +98,6 @@ class FittedModel:
     """
 
     anchor: int
-    lag: int
     n_days: int
     has_weather: bool
     anchors: NDArray[np.int64]
@@ -104,34 +106,38 @@ class FittedModel:
     own_share: float
     bounds: tuple[float, float]
 
-    def forecast(self, known: Known, anchor: int) -> HourlyForecast:
+    def forecast(self, known: Known, anchor: int, now: int) -> HourlyForecast:
         """The forecast for the hours from `anchor` on.
 
         Args:
-            known: only what lies before the anchor, and is known `lag` hours after it, is looked at.
-            anchor: a whole number of days from the model's own.
+            known: only intensity before the anchor, and what else is known by `now`, is looked at.
+            anchor: first hour whose intensity is unknown; whole days from the model's own.
+            now: hour at which the forecast is made, not before the anchor.
         """
+        known = replace(known, history=known.history.since(self.anchor - _LOOKS_BACK_H))
+        lag = now - anchor
         since = np.arange(self.anchor, anchor + 1, DAY)
-        recent = self._predicted(known, since)
+        recent = self._predicted(known, since, lag)
         anchors = np.concatenate([self.anchors[-_ROWS:], since])
         own = np.concatenate([self.past[-_ROWS:], recent])
         hours = anchors[:, None] + np.arange(own.shape[1])
         is_over = hours < anchor
         truth = np.where(is_over, np.log(np.maximum(known.history.at(hours), 1.0)), np.nan)
-        logs, method = self._with_published(known, anchors, own, truth)
+        logs, method = self._with_published(known, anchors, lag, (own, truth))
         errors = _error_samples((truth - logs)[:-1])
         method = (
             ("ridge" if self.fits else "level") + ("+weather" if self.has_weather else "") + method
         )
         return HourlyForecast(anchor, np.clip(logs[-1], *self.bounds), errors, method)
 
-    def _predicted(self, known: Known, anchors: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _predicted(self, known: Known, anchors: NDArray[np.int64], lag: int) -> NDArray[np.float64]:
         days = []
         for day in range(self.n_days):
             features, base = history_features(known.history, anchors, day)
             common = base + _by_level(features, known.level, day)
             if self.fits:
-                features = _with_weather(features, known, anchors, self.lag, day, self.has_weather)
+                if self.has_weather:
+                    features = _with_weather(features, known, anchors, anchors + lag, day)
                 own = base + self.fits[day].predict(features)
                 common = self.own_share * own + (1 - self.own_share) * common
             days.append(common)
@@ -141,33 +147,27 @@ class FittedModel:
         self,
         known: Known,
         anchors: NDArray[np.int64],
-        own: NDArray[np.float64],
-        truth: NDArray[np.float64],
+        lag: int,
+        own_and_truth: tuple[NDArray[np.float64], NDArray[np.float64]],
     ) -> tuple[NDArray[np.float64], str]:
-        now = int(anchors[-1]) + self.lag
+        own, truth = own_and_truth
+        now = int(anchors[-1]) + lag
         newest = None if known.published is None else known.published.newest_hour(now)
         if known.published is None or newest is None:
             return own, ""
         hours = anchors[:, None] + np.arange(own.shape[1])
-        published = known.published.logs_at(hours, anchors + self.lag)
+        published = known.published.logs_at(hours, anchors + lag)
         if np.isnan(published[-1]).all():
             return own, ""
         return blended(own, published, truth, now - newest), "+published"
 
 
-_ROWS: Final = ERROR_DAYS + 8
-"""Past forecasts that are looked at: the last days of a forecast are over only a week later."""
-
-
-def fit_model(
-    known: Known, *, anchor: int, lag: int, n_days: int, has_weather: bool
-) -> FittedModel:
+def fit_model(known: Known, *, anchor: int, n_days: int, has_weather: bool) -> FittedModel:
     """The model for forecasts at the anchor's hour of the day, trained on what lies before it.
 
     Args:
         known: history must hold at least a day.
         anchor: first hour whose intensity is unknown.
-        lag: hours from there to the time at which forecasts are made.
         n_days: how many days ahead it reaches.
         has_weather: whether to use the weather.
     """
@@ -189,7 +189,8 @@ def fit_model(
         features, base = history_features(known.history, anchors, day)
         past = base + _by_level(features, known.level, day)
         if own_share > 0:
-            features = _with_weather(features, known, anchors, lag, day, has_weather)
+            if has_weather:
+                features = _with_weather(features, known, anchors, anchors, day)
             hours = anchors[:, None] + day * DAY + np.arange(DAY)
             truth = np.log(np.maximum(known.history.at(hours), 1.0))
             target = np.where(hours < anchor, truth - base, np.nan)
@@ -200,7 +201,6 @@ def fit_model(
     seen = known.history.until(anchor).logs()
     return FittedModel(
         anchor=anchor,
-        lag=lag,
         n_days=n_days,
         has_weather=has_weather and own_share > 0,
         anchors=anchors,
@@ -220,18 +220,16 @@ def _by_level(
     return added
 
 
-def _with_weather(  # noqa: PLR0917 - the parts of one matrix
+def _with_weather(  # noqa: PLR0917 - hours and arrays
     features: NDArray[np.float64],
     known: Known,
     anchors: NDArray[np.int64],
-    lag: int,
+    known_by: NDArray[np.int64],
     day: int,
-    has_weather: bool,
 ) -> NDArray[np.float64]:
-    if not has_weather or known.weather is None:
-        return features
+    assert known.weather is not None
     return np.concatenate(
-        [features, weather_features(known.weather, anchors, anchors + lag, day)], axis=-1
+        [features, weather_features(known.weather, anchors, known_by, day)], axis=-1
     )
 
 

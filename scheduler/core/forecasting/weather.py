@@ -23,7 +23,7 @@ _MEANS: Final = (_IRRADIANCE, _RAIN)
 """Means over the interval that begins at their time; the others are values at that instant."""
 COMFORT_C: Final = 15.0
 """Outdoor temperature at which neither heating nor cooling is needed: demand rises on both sides."""
-_NEAR: Final = (-6, -3, 3, 6)
+_NEAR: Final = np.array([-6, -3, 3, 6])[:, None, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class WeatherRuns:
         length = self._values.shape[1]
         beyond = lead - length + 1
         lead = np.where(beyond > 0, lead - DAY * -(-beyond // DAY), lead)
-        found = self._values[row, np.clip(lead, 0, length - 1)]
+        found = self._values[row, np.minimum(np.maximum(lead, 0), length - 1)]
         return np.where((row < 0)[..., None], np.nan, found)
 
 
@@ -112,9 +112,9 @@ def weather_features(
     ahead = runs.at(targets, now)
     wind, sun, warmth = ahead[..., _WIND], ahead[..., _IRRADIANCE], ahead[..., _TEMPERATURE]
     same_hour = targets - DAY * (day + 1)
-    past = np.stack([_past(runs, same_hour - DAY * back, now) for back in range(7)])
+    past = _past(runs, same_hour - DAY * np.arange(7)[:, None, None], now)
     yesterday, week = past[0], past.mean(axis=0)
-    near = np.mean([runs.at(targets + shift, now) for shift in _NEAR], axis=0)
+    near = runs.at(targets + _NEAR, np.broadcast_to(now, (len(_NEAR), *now.shape))).mean(axis=0)
     return np.stack(
         [
             wind,

@@ -6,8 +6,8 @@ from scheduler.core.errors import ForecastUnavailableError
 from scheduler.core.forecasting.features import DAY
 from scheduler.core.forecasting.model import FittedModel, HourlyForecast, Known, fit_model
 
-REFIT_DAYS: Final = 7
-"""A model is used for so long; refitting every 30 or 90 days was measured to be no worse."""
+REFIT_DAYS: Final = 14
+"""A model is used for so long; refitting more often was measured to gain nothing (deploy/adr/0012)."""
 LEAST_HISTORY_DAYS: Final = 1.0
 MAX_LAG_H: Final = 7 * DAY
 """History that ends longer ago says too little about tomorrow."""
@@ -22,7 +22,7 @@ class ZoneForecaster:
     def __init__(self, zone_id: str, known: Known) -> None:
         self._zone_id = zone_id
         self._known = known
-        self._models: dict[tuple[int, int, int, bool], FittedModel] = {}
+        self._models: dict[tuple[int, bool], FittedModel] = {}
 
     def forecast(self, issued_hour: int, n_hours: int) -> HourlyForecast:
         """The forecast for the hours `[issued_hour, issued_hour + n_hours)`, from what is known by then.
@@ -41,16 +41,21 @@ class ZoneForecaster:
             )
         known = Known(history, self._known.level, self._known.weather, self._known.published)
         n_days = -(-(lag + n_hours) // DAY)
-        made = self._model(known, anchor, lag, n_days).forecast(known, anchor)
+        made = self._model(known, anchor, lag, n_days).forecast(known, anchor, issued_hour)
         part = slice(lag, lag + n_hours)
         return HourlyForecast(issued_hour, made.logs[part], made.errors[:, part], made.method)
 
     def _model(self, known: Known, anchor: int, lag: int, n_days: int) -> FittedModel:
         has_weather = self._has_weather(anchor, anchor + lag)
-        key = (anchor % DAY, lag, n_days, has_weather)
+        key = (anchor % DAY, has_weather)
         model = self._models.get(key)
-        if model is None or not 0 <= anchor - model.anchor < REFIT_DAYS * DAY:
-            model = fit_model(known, anchor=anchor, lag=lag, n_days=n_days, has_weather=has_weather)
+        is_usable = (
+            model is not None
+            and model.n_days >= n_days
+            and 0 <= anchor - model.anchor < REFIT_DAYS * DAY
+        )
+        if model is None or not is_usable:
+            model = fit_model(known, anchor=anchor, n_days=n_days, has_weather=has_weather)
             self._models[key] = model
         return model
 
