@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 from scheduler.core.forecast import IntensitySeries, Scope, SignalKind
+from scheduler.core.forecasting.vintages import Vintage
+from scheduler.core.forecasting.weather import WeatherRun
 from scheduler.core.job import JobId, JobRecord, JobState
 from scheduler.core.ledger import LedgerEntry
 from scheduler.core.timegrid import Window
@@ -247,6 +249,95 @@ class HistorySource(Protocol):
             ForecastUnavailableError: no usable answer.
             ForecastRejectedError: an answer that cannot be true.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesKey:
+    """Which series: never mixed with another in one comparison."""
+
+    source: str
+    zone_id: str
+    signal: SignalKind
+    scope: Scope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchState:
+    """How the fetches of one series go. Times in epoch seconds, None for never.
+
+    Args:
+        failures: in a row.
+        next_s: not before then is it tried again.
+        reached_s: how far back the history was asked for.
+    """
+
+    tried_s: int | None = None
+    fetched_s: int | None = None
+    failures: int = 0
+    next_s: int = 0
+    reached_s: int | None = None
+    error: str | None = None
+
+
+class IntensityArchive(Protocol):
+    """Remembers what sources said and when: actual values with their revisions, forecasts, weather.
+
+    Shared by all processes of a service. Every method is safe to call from any thread, and raises
+    StoreError where the archive cannot be used.
+    """
+
+    def claim(self, key: SeriesKey, *, now_s: int, until_s: int) -> FetchState | None:
+        """The state, for the one caller that is to fetch now; None for all others, until `until_s`.
+
+        Also None before the state's `next_s`.
+        """
+        ...
+
+    def state(self, key: SeriesKey) -> FetchState:
+        """How its fetches went; also the end of a claim."""
+        ...
+
+    def put_state(self, key: SeriesKey, state: FetchState) -> None:
+        """Keeps the state, and ends the claim."""
+        ...
+
+    def add_actuals(self, key: SeriesKey, series: IntensitySeries, *, seen_s: int) -> int:
+        """Keeps the values that are new or differ from those seen last; returns how many."""
+        ...
+
+    def actuals(
+        self, key: SeriesKey, *, since_s: int, until_s: int, seen_by_s: int | None = None
+    ) -> IntensitySeries | None:
+        """Values of intervals that touch `[since_s, until_s)`, each as last seen (by that time)."""
+        ...
+
+    def add_vintage(self, key: SeriesKey, vintage: Vintage) -> None:
+        """Keeps a forecast as it was known at its time; the same time again replaces it."""
+        ...
+
+    def vintages(self, key: SeriesKey, *, since_s: int) -> list[Vintage]:
+        """Forecasts issued since then, oldest first."""
+        ...
+
+    def add_runs(self, zone_id: str, runs: Sequence[WeatherRun]) -> None:
+        """Keeps weather; a run issued at the same time is replaced."""
+        ...
+
+    def runs(self, zone_id: str, *, since_s: int) -> list[WeatherRun]:
+        """Weather issued since then, oldest first."""
+        ...
+
+    def keys(self) -> list[SeriesKey]:
+        """Every series that has actual values."""
+        ...
+
+    def forget(self, *, vintages_before_s: int, actuals_before_s: int) -> None:
+        """Drops what is older."""
+        ...
+
+    def close(self) -> None:
+        """Releases the archive."""
         ...
 
 

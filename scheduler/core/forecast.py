@@ -1,7 +1,7 @@
 """Carbon intensity over time: one series a zone and source, and the matrix that a plan reads."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -15,6 +15,8 @@ from scheduler.core.timegrid import SlotGrid, Window, as_utc
 GAP_MG: Final = -1
 """Marks an interval without a value. Never a valid intensity: those are 0 or more."""
 MAX_G_PER_KWH: Final = 3000.0
+_SPREAD: Final = 2.5631
+"""Standard deviations of a normal distribution between its quantiles of 10 and 90 %."""
 
 
 class SignalKind(StrEnum):
@@ -67,6 +69,7 @@ class IntensitySeries:
         edges_s: int64, shape (n + 1,), seconds since the Unix epoch, strictly increasing.
         mg_per_kwh: int64, shape (n,), milligrams CO2e per kWh, `GAP_MG` where unknown.
         provenance: of all its values.
+        low_mg, high_mg: int64, shape (n,), quantiles of 10 and 90 %; None where the source states none.
 
     Raises:
         ForecastRejectedError: wrong shapes, edges out of order, or a value that cannot be true.
@@ -76,6 +79,8 @@ class IntensitySeries:
     edges_s: NDArray[np.int64]
     mg_per_kwh: NDArray[np.int64]
     provenance: Provenance
+    low_mg: NDArray[np.int64] | None = None
+    high_mg: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         edges, values = self.edges_s, self.mg_per_kwh
@@ -85,8 +90,11 @@ class IntensitySeries:
             raise self._rejected("times are not strictly increasing")
         if ((values < 0) & (values != GAP_MG)).any() or (values > MAX_G_PER_KWH * 1000).any():
             raise self._rejected(f"values outside 0 to {MAX_G_PER_KWH:.0f} g/kWh")
-        for name in ("edges_s", "mg_per_kwh"):
-            array = np.array(getattr(self, name), dtype=np.int64)
+        for name in ("edges_s", "mg_per_kwh", "low_mg", "high_mg"):
+            given = getattr(self, name)
+            if given is None:
+                continue
+            array = np.array(given, dtype=np.int64)
             array.setflags(write=False)
             object.__setattr__(self, name, array)
 
@@ -156,6 +164,15 @@ class IntensitySeries:
         at_s = np.array([window.start_at.timestamp(), window.end_at.timestamp()])
         mg_s, gap_s = self.cumulative(at_s)
         return None if gap_s[1] - gap_s[0] > 1e-3 else float(mg_s[1] - mg_s[0])
+
+    def error_mg(self, grid: SlotGrid) -> NDArray[np.float64]:
+        """Standard deviation of the error in mg/kWh, shape (slots,), as of a normal one; 0 where not stated."""
+        if self.low_mg is None or self.high_mg is None:
+            return np.zeros(grid.n_slots)
+        spread = replace(
+            self, mg_per_kwh=np.maximum(self.high_mg - self.low_mg, 0), low_mg=None, high_mg=None
+        )
+        return spread.resampled(grid)[0] / _SPREAD
 
     def resampled(self, grid: SlotGrid) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Time-weighted mean a slot in mg/kWh, shape (slots,), and which slots are fully covered."""
@@ -259,17 +276,23 @@ def build_matrix(
     shape = (len(series_by_zone), grid.n_slots)
     mg_per_kwh = np.zeros(shape, dtype=np.int64)
     layer = np.full(shape, -1, dtype=np.int16)
+    error_mg = np.zeros(shape)
+    has_errors = False
     for row, layers in enumerate(series_by_zone.values()):
         for index, series in enumerate(layers):
             values, is_covered = series.resampled(grid)
             takes = is_covered & (layer[row] < 0)
             mg_per_kwh[row, takes] = values[takes]
             layer[row, takes] = index
+            if series.low_mg is not None:
+                error_mg[row, takes] = series.error_mg(grid)[takes]
+                has_errors = True
     return ForecastMatrix(
         grid=grid,
         zone_ids=tuple(series_by_zone),
         mg_per_kwh=mg_per_kwh,
         layer=layer,
+        error_mg=error_mg if has_errors else None,
         layers=tuple(
             tuple(series.provenance for series in layers) for layers in series_by_zone.values()
         ),

@@ -1,0 +1,350 @@
+"""The archive of intensity in an SQLite file of its own, shared by all processes of one machine."""
+
+import json
+import sqlite3
+import threading
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from adapters.store.database_file import connect, store_error
+from scheduler.core.errors import StoreError
+from scheduler.core.forecast import (
+    GAP_MG,
+    IntensitySeries,
+    Provenance,
+    Quality,
+    Scope,
+    SignalKind,
+)
+from scheduler.core.forecasting.vintages import Vintage
+from scheduler.core.forecasting.weather import VARIABLES, WeatherRun
+from scheduler.ports import FetchState, SeriesKey
+
+APPLICATION_ID: Final = 0x47724369
+"""'GrCi' in ASCII; marks the file as ours. Source: sqlite.org/fileformat2.html, offset 68."""
+_VERSION: Final = 1
+_PROVENANCE: Final = TypeAdapter(Provenance)
+_SCHEMA: Final = (
+    """
+    CREATE TABLE series (
+        id INTEGER PRIMARY KEY, source TEXT NOT NULL, zone TEXT NOT NULL, signal TEXT NOT NULL,
+        scope TEXT NOT NULL, claimed_until_s INTEGER NOT NULL DEFAULT 0, state TEXT NOT NULL DEFAULT '{}',
+        UNIQUE (source, zone, signal, scope)
+    ) STRICT
+    """,
+    # Each value as it was first seen, and again whenever it changed.
+    """
+    CREATE TABLE actuals (
+        series INTEGER NOT NULL, start_s INTEGER NOT NULL, seen_s INTEGER NOT NULL,
+        stop_s INTEGER NOT NULL, mg_per_kwh INTEGER NOT NULL, quality TEXT NOT NULL,
+        PRIMARY KEY (series, start_s, seen_s)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE vintages (
+        series INTEGER NOT NULL, issued_s INTEGER NOT NULL, provenance TEXT NOT NULL,
+        intervals INTEGER NOT NULL, packed BLOB NOT NULL, PRIMARY KEY (series, issued_s)
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE weather (
+        zone TEXT NOT NULL, issued_s INTEGER NOT NULL, packed BLOB NOT NULL, PRIMARY KEY (zone, issued_s)
+    ) STRICT, WITHOUT ROWID
+    """,
+)
+
+
+class SqliteIntensityArchive:
+    """An `IntensityArchive`. Values can be fetched again: a crash may lose the last ones, never the file.
+
+    Raises:
+        StoreError: the file cannot be used, or is another application's.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = connect(path, "rwc")
+        except (sqlite3.Error, OSError) as error:
+            raise store_error(path, error) from error
+        try:
+            self._prepare()
+        except (sqlite3.Error, StoreError):
+            self._db.close()
+            raise
+
+    def _prepare(self) -> None:
+        with self._transaction() as db:
+            (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            (ours,) = db.execute("PRAGMA application_id").fetchone()
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if tables and (ours != APPLICATION_ID or version != _VERSION):
+                what = f"has schema version {version}, this Gridtide knows {_VERSION}"
+                raise StoreError(
+                    f"{self._path} "
+                    + (what if ours == APPLICATION_ID else "is the database of another application")
+                    + "; move it away to begin anew: its values can be fetched again",
+                    path=str(self._path),
+                )
+            if not tables:
+                for statement in _SCHEMA:
+                    db.execute(statement)
+                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                db.execute(f"PRAGMA user_version = {_VERSION}")
+        with self._guarded():
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+
+    # ------------------------------------------------------------------------- fetches
+
+    def claim(self, key: SeriesKey, *, now_s: int, until_s: int) -> FetchState | None:
+        """The state for the one that may fetch; None for all others."""
+        with self._transaction() as db:
+            series = self._series(db, key)
+            claimed_until_s, text = db.execute(
+                "SELECT claimed_until_s, state FROM series WHERE id = ?", (series,)
+            ).fetchone()
+            state = FetchState(**json.loads(text))
+            if now_s < max(claimed_until_s, state.next_s):
+                return None
+            db.execute("UPDATE series SET claimed_until_s = ? WHERE id = ?", (until_s, series))
+            return state
+
+    def state(self, key: SeriesKey) -> FetchState:
+        """How its fetches went."""
+        with self._guarded():
+            row = self._db.execute(
+                "SELECT state FROM series WHERE source = ? AND zone = ? AND signal = ? AND scope = ?",
+                _columns(key),
+            ).fetchone()
+        return FetchState(**json.loads(row[0])) if row else FetchState()
+
+    def put_state(self, key: SeriesKey, state: FetchState) -> None:
+        """Keeps the state, and ends the claim."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE series SET state = ?, claimed_until_s = 0 WHERE id = ?",
+                (json.dumps(asdict(state)), self._series(db, key)),
+            )
+
+    # ------------------------------------------------------------------------- actuals
+
+    def add_actuals(self, key: SeriesKey, series: IntensitySeries, *, seen_s: int) -> int:
+        """Keeps the values that are new or changed; returns how many."""
+        quality = series.provenance.quality
+        given = [
+            (int(start_s), int(stop_s), int(value))
+            for start_s, stop_s, value in zip(
+                series.edges_s[:-1], series.edges_s[1:], series.mg_per_kwh, strict=True
+            )
+            if value != GAP_MG
+        ]
+        if not given:
+            return 0
+        with self._transaction() as db:
+            number = self._series(db, key)
+            rows = _last_seen(db, number, (given[0][0], given[-1][1]), None)
+            had = {start_s: (stop_s, value, how) for start_s, stop_s, value, how in rows}
+            fresh = [
+                (number, start_s, seen_s, stop_s, value, quality)
+                for start_s, stop_s, value in given
+                if had.get(start_s) != (stop_s, value, quality)
+            ]
+            db.executemany("INSERT OR REPLACE INTO actuals VALUES (?, ?, ?, ?, ?, ?)", fresh)
+        return len(fresh)
+
+    def actuals(
+        self, key: SeriesKey, *, since_s: int, until_s: int, seen_by_s: int | None = None
+    ) -> IntensitySeries | None:
+        """Values of the stretch, each as last seen; None where there is none."""
+        with self._transaction() as db:
+            rows = _last_seen(db, self._series(db, key), (since_s, until_s), seen_by_s)
+        if not rows:
+            return None
+        edges, values = [rows[0][0]], list[int]()
+        for start_s, stop_s, value, _ in rows:
+            if start_s < edges[-1]:
+                continue  # a source that changed its step: the interval seen first stays
+            if start_s > edges[-1]:
+                edges.append(start_s)
+                values.append(GAP_MG)
+            edges.append(stop_s)
+            values.append(value)
+        qualities = [Quality(row[3]) for row in rows]
+        return IntensitySeries(
+            zone_id=key.zone_id,
+            edges_s=np.array(edges),
+            mg_per_kwh=np.array(values),
+            provenance=Provenance(
+                source=key.source,
+                signal=key.signal,
+                scope=key.scope,
+                quality=max(qualities, key=list(Quality).index),
+            ),
+        )
+
+    def keys(self) -> list[SeriesKey]:
+        """Every series that has actual values."""
+        with self._guarded():
+            rows = self._db.execute(
+                "SELECT source, zone, signal, scope FROM series WHERE EXISTS"
+                " (SELECT 1 FROM actuals WHERE series = id) ORDER BY source, zone"
+            ).fetchall()
+        return [
+            SeriesKey(source, zone, SignalKind(signal), Scope(scope))
+            for source, zone, signal, scope in rows
+        ]
+
+    # ------------------------------------------------------------------------- forecasts, weather
+
+    def add_vintage(self, key: SeriesKey, vintage: Vintage) -> None:
+        """Keeps a forecast; the same time again replaces it."""
+        series = vintage.series
+        arrays = [series.edges_s, series.mg_per_kwh]
+        if series.low_mg is not None and series.high_mg is not None:
+            arrays += [series.low_mg, series.high_mg]
+        provenance = _PROVENANCE.dump_json(series.provenance).decode()
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO vintages VALUES (?, ?, ?, ?, ?)",
+                (
+                    self._series(db, key),
+                    vintage.issued_s,
+                    provenance,
+                    len(series.mg_per_kwh),
+                    _packed(np.concatenate(arrays)),
+                ),
+            )
+
+    def vintages(self, key: SeriesKey, *, since_s: int) -> list[Vintage]:
+        """Forecasts issued since then, oldest first."""
+        with self._transaction() as db:
+            rows = db.execute(
+                "SELECT issued_s, provenance, intervals, packed FROM vintages WHERE series = ? AND issued_s >= ?"
+                " ORDER BY issued_s",
+                (self._series(db, key), since_s),
+            ).fetchall()
+        return [_vintage(key, row) for row in rows]
+
+    def add_runs(self, zone_id: str, runs: Sequence[WeatherRun]) -> None:
+        """Keeps weather; a run issued at the same time is replaced."""
+        rows = [
+            (
+                zone_id,
+                run.issued_s,
+                _packed(np.column_stack([run.times_s.astype(np.float64), run.values])),
+            )
+            for run in runs
+        ]
+        with self._transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO weather VALUES (?, ?, ?)", rows)
+
+    def runs(self, zone_id: str, *, since_s: int) -> list[WeatherRun]:
+        """Weather issued since then, oldest first."""
+        with self._guarded():
+            rows = self._db.execute(
+                "SELECT issued_s, packed FROM weather WHERE zone = ? AND issued_s >= ? ORDER BY issued_s",
+                (zone_id, since_s),
+            ).fetchall()
+        runs = []
+        for issued_s, packed in rows:
+            table = np.frombuffer(zlib.decompress(packed)).reshape(-1, 1 + len(VARIABLES))
+            runs.append(WeatherRun(issued_s, table[:, 0].astype(np.int64), table[:, 1:]))
+        return runs
+
+    def forget(self, *, vintages_before_s: int, actuals_before_s: int) -> None:
+        """Drops what is older; weather goes with the actual values it explains."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM vintages WHERE issued_s < ?", (vintages_before_s,))
+            db.execute("DELETE FROM actuals WHERE start_s < ?", (actuals_before_s,))
+            db.execute("DELETE FROM weather WHERE issued_s < ?", (actuals_before_s,))
+
+    def close(self) -> None:
+        """Releases the file."""
+        with self._lock:
+            self._db.close()
+
+    # ------------------------------------------------------------------------- inside
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                yield
+            except sqlite3.Error as error:
+                raise store_error(self._path, error) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._guarded():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    @staticmethod
+    def _series(db: sqlite3.Connection, key: SeriesKey) -> int:
+        columns = _columns(key)
+        db.execute(
+            "INSERT OR IGNORE INTO series (source, zone, signal, scope) VALUES (?, ?, ?, ?)",
+            columns,
+        )
+        (number,) = db.execute(
+            "SELECT id FROM series WHERE source = ? AND zone = ? AND signal = ? AND scope = ?",
+            columns,
+        ).fetchone()
+        return int(number)
+
+
+def _columns(key: SeriesKey) -> tuple[str, str, str, str]:
+    return key.source, key.zone_id, key.signal, key.scope
+
+
+def _last_seen(
+    db: sqlite3.Connection, series: int, stretch_s: tuple[int, int], seen_by_s: int | None
+) -> list[tuple[int, int, int, str]]:
+    """Start, stop, value and quality of each interval, as seen last, in order of time."""
+    since_s, until_s = stretch_s
+    rows = db.execute(
+        "SELECT start_s, stop_s, mg_per_kwh, quality, max(seen_s) FROM actuals"
+        # No interval is longer than a day: the index need not be read from its beginning.
+        " WHERE series = ? AND start_s >= ? AND start_s < ? AND stop_s > ? AND seen_s <= ?"
+        " GROUP BY start_s ORDER BY start_s",
+        (series, since_s - 86_400, until_s, since_s, 1 << 62 if seen_by_s is None else seen_by_s),
+    )
+    return [row[:4] for row in rows]
+
+
+def _packed(array: NDArray[np.int64] | NDArray[np.float64]) -> bytes:
+    return zlib.compress(np.ascontiguousarray(array).tobytes(), 1)
+
+
+def _vintage(key: SeriesKey, row: tuple[int, str, int, bytes]) -> Vintage:
+    issued_s, provenance, intervals, packed = row
+    flat = np.frombuffer(zlib.decompress(packed), dtype=np.int64)
+    edges, *parts = np.split(flat, np.arange(intervals + 1, len(flat), intervals))
+    low, high = parts[1:] if len(parts) == 3 else (None, None)
+    return Vintage(
+        issued_s,
+        IntensitySeries(
+            zone_id=key.zone_id,
+            edges_s=edges,
+            mg_per_kwh=parts[0],
+            provenance=_PROVENANCE.validate_json(provenance),
+            low_mg=low,
+            high_mg=high,
+        ),
+    )
