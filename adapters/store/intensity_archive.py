@@ -65,18 +65,20 @@ _SCHEMA: Final = (
 class SqliteIntensityArchive:
     """An `IntensityArchive`. Values can be fetched again: a crash may lose the last ones, never the file.
 
+    Args:
+        path: the file, made where missing; None keeps everything in memory.
+
     Raises:
         StoreError: the file cannot be used, or is another application's.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path | None) -> None:
+        self._path = path or Path(":memory:")
         self._lock = threading.Lock()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = connect(path, "rwc")
+            self._db = _opened(path)
         except (sqlite3.Error, OSError) as error:
-            raise store_error(path, error) from error
+            raise store_error(self._path, error) from error
         try:
             self._prepare()
         except (sqlite3.Error, StoreError):
@@ -193,7 +195,7 @@ class SqliteIntensityArchive:
             ),
         )
 
-    def keys(self) -> list[SeriesKey]:
+    def known_series(self) -> list[SeriesKey]:
         """Every series that has actual values."""
         with self._guarded():
             rows = self._db.execute(
@@ -307,6 +309,13 @@ class SqliteIntensityArchive:
             columns,
         ).fetchone()
         return int(number)
+
+
+def _opened(path: Path | None) -> sqlite3.Connection:
+    if path is None:
+        return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return connect(path, "rwc")
 
 
 def _columns(key: SeriesKey) -> tuple[str, str, str, str]:

@@ -1,9 +1,11 @@
-"""Intensity for plans and accounts: sources in order, a cache with an age limit, marked fallbacks."""
+"""Intensity for plans and accounts: sources in order, an age limit, the built-in forecast, marked fallbacks."""
 
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import structlog
 
@@ -14,20 +16,38 @@ from scheduler.core.forecast import (
     IntensitySeries,
     Provenance,
     Scope,
+    SignalKind,
     build_matrix,
 )
+from scheduler.core.forecasting.scores import Score
+from scheduler.core.forecasting.vintages import Vintage
 from scheduler.core.ledger import Reading
 from scheduler.core.timegrid import SlotGrid, Window
-from scheduler.ports import Clock, ForecastSource, HistorySource, SourceInfo
+from scheduler.ports import (
+    Clock,
+    FetchState,
+    ForecastSource,
+    HistorySource,
+    IntensityArchive,
+    SeriesKey,
+    SourceInfo,
+)
+from scheduler.service.built_in import NAME as BUILT_IN
+from scheduler.service.built_in import BuiltIn
+from scheduler.service.fetching import Fetcher, FetchPlan, Link, Source
+
+__all__ = ["Forecaster", "Source", "SourceStatus"]
 
 _log = structlog.get_logger(__name__)
-
-Source = ForecastSource | HistorySource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceStatus:
-    """How one source of one zone does, for `doctor` and the API."""
+    """How one source of one zone does, for `doctor` and the API.
+
+    Args:
+        issued_at: when its newest forecast was made, by the source's own account.
+    """
 
     zone_id: str
     source: str
@@ -36,24 +56,26 @@ class SourceStatus:
     age_s: float | None
     error: str | None
     is_usable: bool
+    issued_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+_NEVER: Final = FetchState()
+
+
+@dataclass(frozen=True, slots=True)
 class _Held:
-    """What was last fetched from a live source, and how the last try ended."""
+    """The newest forecast of a live source, and how its fetches went."""
 
-    forecast: IntensitySeries | None = None
-    actuals: IntensitySeries | None = None
-    fetched_at: datetime | None = None
-    tried_at: datetime | None = None
-    error: str | None = None
+    state: FetchState = _NEVER
+    newest: Vintage | None = None
 
 
 class Forecaster:
     """Serves intensity from the sources of each zone, preferred first.
 
-    Live sources are fetched by `refresh` (on its own timer, never inside a plan) and served from
-    memory until they are older than `max_age`; the next source then fills in, marked as a fallback.
+    Live sources are fetched by `refresh` (on timers, never inside a plan) and served from memory
+    until they are older than `max_age`; then the built-in forecast serves, then the next source,
+    each marked as a fallback.
     """
 
     def __init__(
@@ -63,13 +85,17 @@ class Forecaster:
         scope: Scope,
         clock: Clock,
         max_age: timedelta,
+        archive: IntensityArchive,
+        built_in: BuiltIn | None = None,
     ) -> None:
-        self._chains = chains
         self._scope = scope
         self._clock = clock
         self._max_age = max_age
-        # By the source itself: two in one chain may have the same name (a mirror).
-        self._held: dict[tuple[str, int], _Held] = {}
+        self._archive = archive
+        self._built_in = built_in
+        self._links = {zone_id: _linked(zone_id, chain, scope) for zone_id, chain in chains.items()}
+        self._fetcher = Fetcher(links=self._links, scope=scope, clock=clock, archive=archive)
+        self._held: dict[SeriesKey, _Held] = {}
         self._lock = threading.Lock()
         self._version = 0
         self._matrices: tuple[object, ForecastMatrix] | None = None
@@ -82,49 +108,115 @@ class Forecaster:
     @property
     def infos(self) -> Mapping[str, Sequence[SourceInfo]]:
         """What the sources of each zone declare."""
-        return {zone: [source.info for source in chain] for zone, chain in self._chains.items()}
+        return {zone: [link.source.info for link in links] for zone, links in self._links.items()}
 
-    def refresh(self, *, since: datetime, horizon: timedelta) -> bool:
-        """Fetches every live source that is due. True where anything new arrived.
+    # ------------------------------------------------------------------------- fetching
+
+    @property
+    def live_names(self) -> tuple[str, ...]:
+        """Names of the live sources, for timers of their own: a slow one must not keep the others waiting."""
+        return self._fetcher.names
+
+    def refresh(self, *, since: datetime, horizon: timedelta, name: str | None = None) -> bool:
+        """Fetches every live source that is due (or those of that name), and makes forecasts anew.
 
         Args:
             since: actuals are fetched from here on, for accounts still to be settled.
             horizon: how far forecasts are asked for.
+            name: of a source.
+
+        Returns:
+            True where anything new arrived.
         """
+        history = self._built_in.history if self._built_in else timedelta()
+        plan = FetchPlan(since=since, horizon=horizon, history=history)
+        is_new = self._fetcher.fetch(plan, name=name)
+        return self.remake(horizon) or is_new
+
+    def refresh_weather(self) -> bool:
+        """Fetches weather that is due. True where any is new."""
+        return self._built_in is not None and self._built_in.fetch_weather()
+
+    def remake(self, horizon: timedelta) -> bool:
+        """Takes in what any process fetched, and makes the built-in forecasts that are out of date."""
+        with self._lock:
+            is_new = self._take_in()
+            if self._built_in is not None:
+                for zone_id, links in self._links.items():
+                    live = [link for link in links if link.source.info.is_live]
+                    if live:
+                        is_new |= self._built_in.remake(zone_id, live, horizon)
+            if is_new:
+                self._version += 1
+            return is_new
+
+    def _take_in(self) -> bool:
         is_new = False
-        for zone_id, chain in self._chains.items():
-            for source in chain:
-                if source.info.is_live and self._is_due(zone_id, source):
-                    is_new |= self._fetch(zone_id, source, since=since, horizon=horizon)
-        if is_new:
-            self._version += 1
+        for link in self._live_links():
+            state, held = self._archive.state(link.key), self._hold(link)
+            if state == held.state:
+                continue
+            newest = held.newest
+            if state.fetched_s is not None and state.fetched_s != held.state.fetched_s:
+                since_s = int((self._clock.now() - self._max_age).timestamp())
+                vintages = self._archive.vintages(link.key, since_s=since_s)
+                newest = vintages[-1] if vintages else newest
+                is_new = True
+            self._held[link.key] = _Held(state, newest)
         return is_new
+
+    # ------------------------------------------------------------------------- serving
 
     def matrix(self, grid: SlotGrid) -> ForecastMatrix:
         """Intensity of every zone on the grid, each slot from the first source that covers it."""
         now = self._clock.now()
-        usable = tuple(
-            (zone, source.info.name, self._is_fresh(self._hold(zone, source), now))
-            for zone, chain in self._chains.items()
-            for source in chain
-            if source.info.is_live
-        )
-        key = (grid, self._version, usable)
+        fresh = tuple(self._fresh(link, now) is not None for link in self._live_links())
+        key = (grid, self._version, fresh)
         cached = self._matrices
         if cached is not None and cached[0] == key:
             return cached[1]
         window = Window(grid.origin_at, grid.end_at)
-        series = {
-            zone: self._layers(zone, chain, window, now) for zone, chain in self._chains.items()
-        }
-        matrix = build_matrix(grid, series)
+        matrix = build_matrix(grid, {zone: self._layers(zone, window, now) for zone in self._links})
         self._matrices = (key, matrix)
         return matrix
 
+    def _layers(self, zone_id: str, window: Window, now: datetime) -> list[IntensitySeries]:
+        """The zone's series, preferred first; the built-in forecast comes where the live ones stand."""
+        links = self._links[zone_id]
+        layers, is_degraded = list[IntensitySeries](), False
+        built = self._built_in.series(zone_id) if self._built_in else None
+        for index, link in enumerate(links):
+            is_last_live = built is not None and not any(
+                later.source.info.is_live for later in links[index + 1 :]
+            )
+            series = self._future(link, window, now)
+            if link.source.info.is_live and series is not None and built is not None:
+                # It is blended with what this source published, by what each was worth.
+                layers.append(_marked(built, is_fallback=is_degraded))
+                built = None
+            if series is not None:
+                layers.append(_marked(series, is_fallback=index > 0))
+            is_degraded |= isinstance(link.source, ForecastSource)
+            if built is not None and link.source.info.is_live and is_last_live:
+                layers.append(_marked(built, is_fallback=is_degraded))
+                built = None
+        return layers
+
+    def _future(self, link: Link, window: Window, now: datetime) -> IntensitySeries | None:
+        if link.source.info.is_live:
+            return self._fresh(link, now)
+        if not isinstance(link.source, ForecastSource):
+            return None
+        try:
+            return link.source.fetch_forecast(link.key.zone_id, self._scope, window)
+        except UpstreamError as error:
+            _log.warning("forecast_missing", source=link.key.source, error=error.message)
+            return None
+
     def read(self, zone_id: str, window: Window) -> Reading | None:
         """Best known intensity over a past window: measured before forecast, marked where second best."""
-        for index, source in enumerate(self._chains.get(zone_id, ())):
-            for series in self._past(zone_id, source, window):
+        for index, link in enumerate(self._links.get(zone_id, ())):
+            for series in self._past(link, window):
                 integral = series.integral_mg_s(window)
                 if integral is not None:
                     provenance = replace(series.provenance, is_fallback=index > 0)
@@ -133,113 +225,123 @@ class Forecaster:
 
     def series(self, zone_id: str, window: Window) -> IntensitySeries | None:
         """The first source's series that knows any of the window, for charts; None where none does."""
-        for index, source in enumerate(self._chains.get(zone_id, ())):
-            for series in self._past(zone_id, source, window):
+        for index, link in enumerate(self._links.get(zone_id, ())):
+            for series in self._past(link, window):
                 if _knows_any(series, window):
                     return _marked(series, is_fallback=index > 0)
         return None
 
-    def statuses(self) -> list[SourceStatus]:
-        """One line a zone and source."""
-        now = self._clock.now()
-        lines = []
-        for zone_id, chain in self._chains.items():
-            for source in chain:
-                held = self._hold(zone_id, source)
-                age = (now - held.fetched_at).total_seconds() if held.fetched_at else None
-                lines.append(
-                    SourceStatus(
-                        zone_id=zone_id,
-                        source=source.info.name,
-                        is_live=source.info.is_live,
-                        fetched_at=held.fetched_at,
-                        age_s=age,
-                        error=held.error,
-                        is_usable=not source.info.is_live or self._is_fresh(held, now),
-                    )
-                )
-        return lines
-
-    def _hold(self, zone_id: str, source: Source) -> _Held:
-        with self._lock:
-            return self._held.get((zone_id, id(source)), _Held())
-
-    def _is_due(self, zone_id: str, source: Source) -> bool:
-        held, cadence_s = self._hold(zone_id, source), source.info.cadence_s
-        if held.tried_at is None:
-            return True
-        waited_s = (self._clock.now() - held.tried_at).total_seconds()
-        # After a failure the next try comes sooner than the cadence, but never in a hurry.
-        return waited_s >= (min(cadence_s, 300) if held.error else cadence_s)
-
-    def _is_fresh(self, held: _Held, now: datetime) -> bool:
-        return (
-            held.forecast is not None
-            and held.fetched_at is not None
-            and now - held.fetched_at <= self._max_age
-        )
-
-    def _fetch(self, zone_id: str, source: Source, *, since: datetime, horizon: timedelta) -> bool:
-        before = held = self._hold(zone_id, source)
-        now = self._clock.now()
-        try:
-            if isinstance(source, ForecastSource):
-                window = Window(now, now + horizon)
-                forecast = source.fetch_forecast(zone_id, self._scope, window)
-                held = replace(held, forecast=forecast, fetched_at=now)
-            if isinstance(source, HistorySource) and since < now:
-                actuals = source.fetch_actuals(zone_id, self._scope, Window(since, now))
-                held = replace(held, actuals=actuals)
-            held = replace(held, tried_at=now, error=None)
-        except UpstreamError as error:
-            _log.warning(
-                "forecast_fetch_failed", source=source.info.name, zone=zone_id, error=error.message
+    def _past(self, link: Link, window: Window) -> list[IntensitySeries]:
+        if link.source.info.is_live:
+            actuals = self._archive.actuals(
+                link.key,
+                since_s=int(window.start_at.timestamp()),
+                until_s=int(window.end_at.timestamp()) + 1,
             )
-            # A forecast that came before its actuals failed is kept, and counts as new.
-            held = replace(held, tried_at=now, error=error.message)
-        with self._lock:
-            self._held[zone_id, id(source)] = held
-        return held.forecast is not before.forecast or held.actuals is not before.actuals
-
-    def _layers(
-        self, zone_id: str, chain: Sequence[Source], window: Window, now: datetime
-    ) -> list[IntensitySeries]:
-        layers = []
-        for index, source in enumerate(chain):
-            series = self._future(zone_id, source, window, now)
-            if series is not None:
-                layers.append(_marked(series, is_fallback=index > 0))
-        return layers
-
-    def _future(
-        self, zone_id: str, source: Source, window: Window, now: datetime
-    ) -> IntensitySeries | None:
-        if source.info.is_live:
-            held = self._hold(zone_id, source)
-            return held.forecast if self._is_fresh(held, now) else None
-        if not isinstance(source, ForecastSource):
-            return None
-        try:
-            return source.fetch_forecast(zone_id, self._scope, window)
-        except UpstreamError as error:
-            _log.warning("forecast_missing", source=source.info.name, error=error.message)
-            return None
-
-    def _past(self, zone_id: str, source: Source, window: Window) -> list[IntensitySeries]:
-        if source.info.is_live:
-            held = self._hold(zone_id, source)
-            return [series for series in (held.actuals, held.forecast) if series is not None]
-        if not isinstance(source, HistorySource):
+            newest = self._hold(link).newest
+            forecast = None if newest is None else newest.series
+            return [series for series in (actuals, forecast) if series is not None]
+        if not isinstance(link.source, HistorySource):
             return []
         try:
-            return [source.fetch_actuals(zone_id, self._scope, window)]
+            return [link.source.fetch_actuals(link.key.zone_id, self._scope, window)]
         except UpstreamError:
             return []
 
+    # ------------------------------------------------------------------------- telling
+
+    def statuses(self) -> list[SourceStatus]:
+        """One line a zone and source, and one for the built-in forecast of a zone."""
+        now = self._clock.now()
+        lines = []
+        for zone_id, links in self._links.items():
+            lines += [self._status(link, now) for link in links]
+            if self._built_in is not None and any(link.source.info.is_live for link in links):
+                lines.append(self._built_in_status(self._built_in, zone_id, now))
+        return lines
+
+    def serving(self, zone_id: str) -> Provenance | None:
+        """What plans of the coming hour rest on in this zone; None where nothing covers it."""
+        grid = SlotGrid.around(self._clock.now(), slot_s=3600, horizon_s=3600)
+        window = Window(grid.origin_at, grid.at(3600))
+        layers = self._layers(zone_id, window, self._clock.now())
+        return build_matrix(grid, {zone_id: layers}).provenance(zone_id, window)
+
+    def scores(self, zone_id: str) -> dict[str, Score]:
+        """How good the forecasts of the zone were, by source; empty where no truth is known."""
+        if self._built_in is None:
+            return {}
+        live = [link for link in self._links[zone_id] if link.source.info.is_live]
+        return self._built_in.scores(zone_id, live)
+
+    def _status(self, link: Link, now: datetime) -> SourceStatus:
+        held, info = self._hold(link), link.source.info
+        fetched_s, newest = held.state.fetched_s, held.newest
+        fetched_at = None if fetched_s is None else datetime.fromtimestamp(fetched_s, UTC)
+        is_fresh = fetched_at is not None and now - fetched_at <= self._max_age
+        has_forecast = not isinstance(link.source, ForecastSource) or newest is not None
+        return SourceStatus(
+            zone_id=link.key.zone_id,
+            source=info.name,
+            is_live=info.is_live,
+            fetched_at=fetched_at,
+            age_s=(now - fetched_at).total_seconds() if fetched_at else None,
+            error=held.state.error,
+            is_usable=not info.is_live or (is_fresh and has_forecast),
+            issued_at=None if newest is None else newest.series.provenance.issued_at,
+        )
+
+    def _built_in_status(self, built_in: BuiltIn, zone_id: str, now: datetime) -> SourceStatus:
+        made = built_in.series(zone_id)
+        issued_at = None if made is None else made.provenance.issued_at
+        return SourceStatus(
+            zone_id=zone_id,
+            source=BUILT_IN if made is None else made.provenance.source,
+            is_live=True,
+            fetched_at=issued_at,
+            age_s=(now - issued_at).total_seconds() if issued_at else None,
+            error=built_in.error(zone_id),
+            is_usable=made is not None,
+            issued_at=issued_at,
+        )
+
+    # ------------------------------------------------------------------------- inside
+
+    def _live_links(self) -> list[Link]:
+        return [
+            link for links in self._links.values() for link in links if link.source.info.is_live
+        ]
+
+    def _hold(self, link: Link) -> _Held:
+        return self._held.get(link.key, _Held())
+
+    def _fresh(self, link: Link, now: datetime) -> IntensitySeries | None:
+        """The forecast of a live source that is not too old, whichever clock is asked for its age."""
+        newest = self._hold(link).newest
+        if newest is None:
+            return None
+        issued_at = newest.series.provenance.issued_at
+        made_s = (
+            newest.issued_s if issued_at is None else min(newest.issued_s, issued_at.timestamp())
+        )
+        is_fresh = now.timestamp() - made_s <= self._max_age.total_seconds()
+        return newest.series if is_fresh else None
+
+
+def _linked(zone_id: str, chain: Sequence[Source], scope: Scope) -> list[Link]:
+    """The chain with a key for each source; two of one name (a mirror) get keys of their own."""
+    seen: Counter[str] = Counter()
+    links = []
+    for source in chain:
+        name, signal = source.info.name, source.info.signal
+        seen[name] += 1
+        label = name if seen[name] == 1 else f"{name}#{seen[name]}"
+        links.append(Link(source, SeriesKey(label, zone_id, SignalKind(signal), scope)))
+    return links
+
 
 def _marked(series: IntensitySeries, *, is_fallback: bool) -> IntensitySeries:
-    provenance: Provenance = replace(series.provenance, is_fallback=is_fallback)
-    return replace(series, provenance=provenance)
+    return replace(series, provenance=replace(series.provenance, is_fallback=is_fallback))
 
 
 def _knows_any(series: IntensitySeries, window: Window) -> bool:

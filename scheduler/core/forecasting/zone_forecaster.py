@@ -11,8 +11,8 @@ REFIT_DAYS: Final = 14
 LEAST_HISTORY_DAYS: Final = 1.0
 MAX_LAG_H: Final = 7 * DAY
 """History that ends longer ago says too little about tomorrow."""
-LEAST_RUNS: Final = 120
-"""Weather runs, about one a day, from which on weather is used."""
+LEAST_RUNS: Final = 60
+"""Weather runs, one a day or more, from which on weather is used."""
 MAX_WEATHER_AGE_H: Final = 48
 
 
@@ -23,6 +23,10 @@ class ZoneForecaster:
         self._zone_id = zone_id
         self._known = known
         self._models: dict[tuple[int, bool], FittedModel] = {}
+
+    def learn(self, known: Known) -> None:
+        """Takes what is known now; fitted models are kept for as long as they are used."""
+        self._known = known
 
     def forecast(self, issued_hour: int, n_hours: int) -> HourlyForecast:
         """The forecast for the hours `[issued_hour, issued_hour + n_hours)`, from what is known by then.

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 from adapters.grid.national_grid_gb import NationalGridGB
 from adapters.grid.typical_week import TypicalWeek
 from adapters.http_client import HttpClient, Limits
+from adapters.store.intensity_archive import SqliteIntensityArchive
 from scheduler.core.errors import ForecastRejectedError, InvalidInputError
 from scheduler.core.forecast import ForecastMatrix, IntensitySeries, Provenance, Quality, Scope
 from scheduler.core.timegrid import SlotGrid, Window
@@ -99,6 +100,7 @@ def make(clock: ManualClock, *chain: list[Source], zones: tuple[str, ...] = ("DE
         scope=Scope.LIFECYCLE,
         clock=clock,
         max_age=MAX_AGE,
+        archive=SqliteIntensityArchive(None),
     )
 
 
@@ -511,6 +513,7 @@ def gb() -> Iterator[Gb]:
             scope=Scope.DIRECT,
             clock=clock,
             max_age=MAX_AGE,
+            archive=SqliteIntensityArchive(None),
         )
         yield api, forecaster, clock
         http.close()

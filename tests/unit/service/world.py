@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from adapters.store.intensity_archive import SqliteIntensityArchive
 from adapters.store.sqlite import SqliteStore
 from scheduler.core.errors import ForecastUnavailableError
 from scheduler.core.fleet import Cluster, Fleet
@@ -176,6 +177,7 @@ def make_world(
         scope=Scope.LIFECYCLE,
         clock=clock,
         max_age=timedelta(hours=6),
+        archive=SqliteIntensityArchive(None),
     )
     store = SqliteStore(path / "gridtide.db")
     run_times = RunTimes(store)
