@@ -19,6 +19,7 @@ from scheduler.core.data_moves import DataMoves
 from scheduler.core.errors import InvalidConfigError
 from scheduler.core.forecast import Scope, SignalKind
 from scheduler.server.schemas import DurationS, Instant, ZeroOrDurationS, describe_errors
+from scheduler.server.source_settings import SourceSettings, WeatherSettings
 from scheduler.server.yaml_files import read_yaml
 
 CONFIG_NAME: Final = "gridtide.yaml"
@@ -103,28 +104,17 @@ class PlanningSettings(_Strict):
         return seconds
 
 
-class SourceSettings(_Strict):
-    """One source of intensity in a zone's chain."""
-
-    kind: Literal["typical_week", "trace", "national_grid_gb"]
-    path: Path | None = None
-    url: str | None = None
-
-    @model_validator(mode="after")
-    def _has_what_it_needs(self) -> Self:
-        if (self.kind == "trace") != (self.path is not None):
-            raise ValueError("a trace needs a path, and only a trace takes one")
-        if self.url is not None and self.kind != "national_grid_gb":
-            raise ValueError(f"{self.kind} takes no url")
-        return self
-
-
 class IntensitySettings(_Strict):
     """Which kilowatt-hours are compared, and where their intensity comes from."""
 
     signal: SignalKind = SignalKind.AVERAGE
     scope: Scope = Scope.LIFECYCLE
     max_age: DurationS = 6 * 3600
+    built_in: bool = Field(
+        default=True, description="forecast from the history of live sources, blended with theirs"
+    )
+    history: DurationS = Field(default=400 * 86_400, description="how far back it learns from")
+    weather: WeatherSettings | None = None
     sources: list[SourceSettings] = Field(
         default_factory=lambda: [SourceSettings(kind="typical_week")], min_length=1
     )
@@ -244,6 +234,8 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     for source in (one for chain in chains for one in chain):
         if source.path is not None:
             source.path = folder / source.path
+        if source.token_file is not None:
+            source.token_file = folder / source.token_file
     return settings
 
 

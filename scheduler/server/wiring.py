@@ -9,35 +9,39 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from adapters.clocks import FastClock, SystemClock
 from adapters.cluster.local import PASS_ENV, LocalCluster
-from adapters.grid.national_grid_gb import NationalGridGB
-from adapters.grid.trace import TraceSource
-from adapters.grid.typical_week import TypicalWeek
+from adapters.forecast_tables import load_level_coefficients
 from adapters.hardware_tables import load_hardware
-from adapters.http_client import HttpClient
+from adapters.store.intensity_archive import SqliteIntensityArchive
 from adapters.store.sqlite import SqliteStore
 from scheduler.core.data_moves import DataMoves
-from scheduler.core.errors import GridtideError, InvalidConfigError
+from scheduler.core.errors import GridtideError, InvalidConfigError, StoreError
 from scheduler.core.fleet import Cluster, Fleet
 from scheduler.core.hardware import HardwareTable
 from scheduler.core.names import suggest
 from scheduler.core.planner.warm import warm_up
-from scheduler.ports import Check, Clock, ClusterAdapter, JobStore
+from scheduler.core.timegrid import format_instant
+from scheduler.ports import Check, Clock, ClusterAdapter, IntensityArchive, JobStore
 from scheduler.server.logs import configure_logs
-from scheduler.server.settings import ClusterSettings, Settings, SourceSettings, load_settings
+from scheduler.server.settings import ClusterSettings, Settings, load_settings
+from scheduler.server.sources import SourceBuilder
 from scheduler.service.accountant import Accountant
+from scheduler.service.built_in import BuiltIn
 from scheduler.service.cycle import Cycle, Stages
 from scheduler.service.dependencies import Dependencies
 from scheduler.service.dispatcher import Dispatcher
-from scheduler.service.forecaster import Forecaster, Source
+from scheduler.service.fetching import Source
+from scheduler.service.forecaster import Forecaster, SourceStatus
 from scheduler.service.job_queue import JobQueue
 from scheduler.service.lifecycle import Lifecycle
 from scheduler.service.planning import Planning, PlanningPolicy
 from scheduler.service.run_times import RunTimes
+from scheduler.service.sparing_archive import SparingArchive
 from scheduler.service.watcher import Watcher
 
-GB_URL: Final = "https://api.carbonintensity.org.uk"
 _ID_ALPHABET: Final = "abcdefghjkmnpqrstuvwxyz23456789"  # no look-alikes
 
 
@@ -50,6 +54,7 @@ class Service:
     hardware: HardwareTable
     fleet: Fleet
     store: JobStore
+    archive: SparingArchive
     forecaster: Forecaster
     planning: Planning
     queue: JobQueue
@@ -80,6 +85,7 @@ class Service:
     def close(self) -> None:
         """Stops the timers and the store. Jobs go on."""
         self.cycle.stop()
+        self.archive.close()
         self.store.close()
 
 
@@ -93,7 +99,8 @@ def build_service(settings: Settings) -> Service:
     clock = build_clock(settings)
     hardware = load_hardware()
     fleet = build_fleet(settings, hardware)
-    forecaster = build_forecaster(settings, fleet, clock)
+    archive = open_archive(settings.store.path.with_name("intensity.db"))
+    forecaster = build_forecaster(settings, fleet, clock, archive)
     clusters = {one.id: _build_cluster(one, fleet, clock) for one in settings.clusters}
     store = SqliteStore(settings.store.path)
     run_times = RunTimes(store)
@@ -154,6 +161,7 @@ def build_service(settings: Settings) -> Service:
         hardware=hardware,
         fleet=fleet,
         store=store,
+        archive=archive,
         forecaster=forecaster,
         planning=planning,
         queue=queue,
@@ -193,44 +201,84 @@ def _cluster(one: ClusterSettings, hardware: HardwareTable) -> Cluster:
     )
 
 
-def build_forecaster(settings: Settings, fleet: Fleet, clock: Clock) -> Forecaster:
-    """The chains of sources of every zone of the fleet.
+def build_forecaster(
+    settings: Settings, fleet: Fleet, clock: Clock, archive: IntensityArchive
+) -> Forecaster:
+    """The chains of sources of every zone of the fleet, and the built-in forecast.
 
     Raises:
         InvalidConfigError: no configured source serves a zone in the configured scope.
     """
+    intensity = settings.intensity
+    kind = (intensity.signal, intensity.scope)
+    builder = SourceBuilder(kind=kind, zone_ids=frozenset(fleet.zone_ids), clock=clock)
     chains = {
         zone_id: _build_chain(
-            zone_id, settings, settings.intensity.zones.get(zone_id, settings.intensity.sources)
+            zone_id,
+            settings,
+            [builder.build(one) for one in intensity.zones.get(zone_id, intensity.sources)],
         )
         for zone_id in fleet.zone_ids
     }
+    built_in = BuiltIn(
+        archive=archive,
+        clock=clock,
+        level=load_level_coefficients(),
+        kind=kind,
+        weather={},
+        history=timedelta(seconds=intensity.history),
+    )
     return Forecaster(
         chains=chains,
-        scope=settings.intensity.scope,
+        scope=intensity.scope,
         clock=clock,
-        max_age=timedelta(seconds=settings.intensity.max_age),
+        max_age=timedelta(seconds=intensity.max_age),
+        archive=archive,
+        built_in=built_in if intensity.built_in else None,
     )
 
 
+def open_archive(path: Path) -> SparingArchive:
+    """The archive in that file, with memory to go on in while the file cannot be used."""
+    spare = SqliteIntensityArchive(None)
+    try:
+        return SparingArchive(SqliteIntensityArchive(path), spare)
+    except StoreError as error:
+        # No reason not to plan; `doctor` and the log say it.
+        structlog.get_logger(__name__).error("archive_unusable", error=error.message)
+        return SparingArchive(spare, spare)
+
+
 def source_checks(forecaster: Forecaster) -> list[Check]:
-    """One check a zone and source."""
-    checks = []
-    for status in forecaster.statuses():
-        if not status.is_live:
-            detail = "always there"
-        elif status.age_s is None:
-            detail = status.error or "not fetched yet"
-        else:
-            detail = f"{status.age_s:.0f} s old" + (f"; {status.error}" if status.error else "")
-        checks.append(
-            Check(
-                subject=f"intensity {status.zone_id} {status.source}",
-                is_ok=status.is_usable,
-                detail=detail,
-            )
+    """One check a zone and source, and one that says on what plans in the zone rest now."""
+    checks = [
+        Check(
+            subject=f"intensity {status.zone_id} {status.source}",
+            is_ok=status.is_usable,
+            detail=_source_detail(status),
         )
-    return checks
+        for status in forecaster.statuses()
+    ]
+    return checks + [_serving_check(forecaster, zone_id) for zone_id in forecaster.infos]
+
+
+def _source_detail(status: SourceStatus) -> str:
+    if not status.is_live:
+        return "always there"
+    error = f"; {status.error}" if status.error else ""
+    if status.age_s is None:
+        return status.error or "not fetched yet"
+    return f"{status.age_s:.0f} s old{error}"
+
+
+def _serving_check(forecaster: Forecaster, zone_id: str) -> Check:
+    rests_on = forecaster.serving(zone_id)
+    if rests_on is None:
+        detail = "nothing covers the coming hour: jobs start in time, not by carbon"
+    else:
+        made = f", made {format_instant(rests_on.issued_at)}" if rests_on.issued_at else ""
+        detail = rests_on.source + made + ("; a fallback" if rests_on.is_fallback else "")
+    return Check(subject=f"plans in {zone_id} rest on", is_ok=rests_on is not None, detail=detail)
 
 
 def new_job_id(name: str) -> str:
@@ -274,7 +322,7 @@ def doctor(config_path: Path | None = None) -> list[Check]:
         hardware = load_hardware()
         fleet = build_fleet(settings, hardware)
         clock = build_clock(settings)
-        forecaster = build_forecaster(settings, fleet, clock)
+        forecaster = build_forecaster(settings, fleet, clock, SqliteIntensityArchive(None))
         now = clock.now()
         forecaster.refresh(
             since=now - timedelta(hours=1), horizon=timedelta(seconds=settings.planning.horizon)
@@ -289,10 +337,7 @@ def doctor(config_path: Path | None = None) -> list[Check]:
     ]
 
 
-def _build_chain(
-    zone_id: str, settings: Settings, listed: Sequence[SourceSettings]
-) -> list[Source]:
-    built = [_build_source(one, settings) for one in listed]
+def _build_chain(zone_id: str, settings: Settings, built: Sequence[Source]) -> list[Source]:
     scope, signal = settings.intensity.scope, settings.intensity.signal
     chain = [
         source
@@ -314,22 +359,6 @@ def _build_chain(
         value=zone_id,
         valid=hint,
     )
-
-
-def _build_source(one: SourceSettings, settings: Settings) -> Source:
-    match one.kind:
-        case "typical_week":
-            return TypicalWeek()
-        case "trace":
-            assert one.path is not None
-            return TraceSource(
-                one.path,
-                name=f"trace:{one.path.name}",
-                signal=settings.intensity.signal,
-                scope=settings.intensity.scope,
-            )
-        case "national_grid_gb":
-            return NationalGridGB(HttpClient(one.url or GB_URL))
 
 
 def _build_cluster(one: ClusterSettings, fleet: Fleet, clock: Clock) -> ClusterAdapter:

@@ -23,6 +23,8 @@ from scheduler.service.watcher import Watcher
 
 _log = structlog.get_logger(__name__)
 _REFRESH_EVERY_S: Final = 60.0
+"""How often is looked for sources that are due; each has its own cadence."""
+_JITTER_S: Final = 5.0
 T = TypeVar("T")
 
 
@@ -110,16 +112,25 @@ class Cycle:
             self._last_tick_s = time.monotonic() - began_s
             return self.report
 
-    def refresh(self) -> None:
-        """Fetches live intensity where due, beside the ticks so that a slow source delays nothing."""
+    def refresh(self, name: str | None = None) -> None:
+        """Fetches live intensity where due, beside the ticks so that a slow source delays nothing.
+
+        Args:
+            name: of the source; None for none: then what other processes fetched is taken in, weather is
+                fetched, and forecasts of our own are made anew.
+        """
         since = self._guard(
             "refresh", self._stages.accountant.needs_actuals_since, self._clock.now()
         )
-        is_new = self._guard(
-            "refresh",
-            lambda: self._forecaster.refresh(since=since, horizon=self._horizon),
-            False,
-        )
+        if name is None:
+            self._guard("weather", self._forecaster.refresh_weather, False)
+            is_new = self._guard("remake", lambda: self._forecaster.remake(self._horizon), False)
+        else:
+            is_new = self._guard(
+                "refresh",
+                lambda: self._forecaster.refresh(since=since, horizon=self._horizon, name=name),
+                False,
+            )
         if is_new:
             self.wake()
 
@@ -133,9 +144,15 @@ class Cycle:
         scheduler.add_job(
             self.tick, IntervalTrigger(seconds=self._tick_every_s), id="tick", next_run_time=now
         )
-        scheduler.add_job(
-            self.refresh, IntervalTrigger(seconds=_REFRESH_EVERY_S), id="refresh", next_run_time=now
-        )
+        for name in (None, *self._forecaster.live_names):
+            # Each source on a timer of its own: one that is slow keeps no other waiting.
+            scheduler.add_job(
+                self.refresh,
+                IntervalTrigger(seconds=_REFRESH_EVERY_S, jitter=_JITTER_S),
+                args=[name],
+                id=f"refresh {name}",
+                next_run_time=now,
+            )
         scheduler.start()
         self._scheduler = scheduler
 

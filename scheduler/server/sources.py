@@ -1,0 +1,159 @@
+"""Builds the sources of intensity that the settings name. The only place that knows all of them."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from adapters.grid import (
+    carbon_aware_sdk,
+    eia,
+    electricity_maps,
+    energinet,
+    energy_charts,
+    entsoe,
+    national_grid_gb,
+    neso_regions_gb,
+    watttime,
+)
+from adapters.grid.trace import TraceSource
+from adapters.grid.typical_week import TypicalWeek
+from adapters.http_client import HttpClient
+from scheduler.core.errors import InvalidConfigError
+from scheduler.core.forecast import Scope, SignalKind
+from scheduler.ports import Clock
+from scheduler.server.source_settings import TOKEN_ENV, SourceSettings
+from scheduler.service.fetching import Source
+
+
+class SourceBuilder:
+    """Builds sources, each once: what two zones ask of one source goes through one adapter.
+
+    Args:
+        kind: signal and scope of all plans; what a trace or a site's own service is taken to state.
+        zone_ids: zones of the fleet, for sources that serve the world.
+    """
+
+    def __init__(
+        self, *, kind: tuple[SignalKind, Scope], zone_ids: frozenset[str], clock: Clock
+    ) -> None:
+        self._signal, self._scope = kind
+        self._zone_ids = zone_ids
+        self._clock = clock
+        self._built: dict[str, Source] = {}
+
+    def build(self, one: SourceSettings) -> Source:
+        """The source of these settings.
+
+        Raises:
+            InvalidConfigError: its credential is missing, its url or its file is no good.
+        """
+        key = one.model_dump_json()
+        if key not in self._built:
+            self._built[key] = _BUILDERS[one.kind](self, one)
+        return self._built[key]
+
+    def _typical_week(self, one: SourceSettings) -> Source:
+        return TypicalWeek()
+
+    def _trace(self, one: SourceSettings) -> Source:
+        assert one.path is not None
+        return TraceSource(
+            one.path, name=f"trace:{one.path.name}", signal=self._signal, scope=self._scope
+        )
+
+    def _national_grid_gb(self, one: SourceSettings) -> Source:
+        return national_grid_gb.NationalGridGB(HttpClient(one.url or neso_regions_gb.DEFAULT_URL))
+
+    def _neso_regions_gb(self, one: SourceSettings) -> Source:
+        return neso_regions_gb.NesoRegionsGB(HttpClient(one.url or neso_regions_gb.DEFAULT_URL))
+
+    def _energy_charts(self, one: SourceSettings) -> Source:
+        return energy_charts.EnergyCharts(HttpClient(one.url or energy_charts.DEFAULT_URL))
+
+    def _energinet(self, one: SourceSettings) -> Source:
+        # A second try within the minute would be over its quota.
+        http = HttpClient(one.url or energinet.DEFAULT_URL, limits=energinet.LIMITS)
+        return energinet.Energinet(http, clock=self._clock)
+
+    def _carbon_aware_sdk(self, one: SourceSettings) -> Source:
+        assert one.url is not None
+        return carbon_aware_sdk.CarbonAwareSdk(
+            HttpClient(one.url), locations=one.names, signal=self._signal, scope=self._scope
+        )
+
+    def _electricity_maps(self, one: SourceSettings) -> Source:
+        headers = {"auth-token": credential(one.kind, one.token_env, one.token_file)}
+        return electricity_maps.ElectricityMaps(
+            HttpClient(one.url or electricity_maps.DEFAULT_URL, headers=headers),
+            clock=self._clock,
+            zones=self._zone_ids,
+            version=one.version or "v3",
+        )
+
+    def _entsoe(self, one: SourceSettings) -> Source:
+        token = credential(one.kind, one.token_env, one.token_file)
+        http = HttpClient(one.url or entsoe.DEFAULT_URL, secret_params={"securityToken": token})
+        return entsoe.Entsoe(http, clock=self._clock)
+
+    def _eia(self, one: SourceSettings) -> Source:
+        key = credential(one.kind, one.token_env, one.token_file)
+        return eia.Eia(HttpClient(one.url or eia.DEFAULT_URL, secret_params={"api_key": key}))
+
+    def _watttime(self, one: SourceSettings) -> Source:
+        user, colon, password = credential(one.kind, one.token_env, one.token_file).partition(":")
+        if not (user and colon and password):
+            raise InvalidConfigError(
+                "watttime: the credential must be user:password", field="token_env"
+            )
+        return watttime.WattTime(
+            HttpClient(one.url or watttime.DEFAULT_URL),
+            clock=self._clock,
+            user=user,
+            password=password,
+            regions=one.names,
+        )
+
+
+_BUILDERS: Final[Mapping[str, Callable[[SourceBuilder, SourceSettings], Source]]] = {
+    "typical_week": SourceBuilder._typical_week,
+    "trace": SourceBuilder._trace,
+    "national_grid_gb": SourceBuilder._national_grid_gb,
+    "neso_regions_gb": SourceBuilder._neso_regions_gb,
+    "energy_charts": SourceBuilder._energy_charts,
+    "energinet": SourceBuilder._energinet,
+    "carbon_aware_sdk": SourceBuilder._carbon_aware_sdk,
+    "electricity_maps": SourceBuilder._electricity_maps,
+    "entsoe": SourceBuilder._entsoe,
+    "eia": SourceBuilder._eia,
+    "watttime": SourceBuilder._watttime,
+}
+
+
+def credential(kind: str, variable: str | None, file: Path | None) -> str:
+    """The secret of a source, from a file or from the environment; no error repeats it.
+
+    Raises:
+        InvalidConfigError: there is none, or the file cannot be read.
+    """
+    if file is not None:
+        try:
+            text = file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidConfigError(
+                f"{kind}: token_file {file} cannot be read: {type(error).__name__}",
+                field="token_file",
+                value=str(file),
+            ) from error
+        where, field = str(file), "token_file"
+    else:
+        name = variable or TOKEN_ENV[kind]
+        text, where, field = os.environ.get(name, "").strip(), f"the variable {name}", "token_env"
+    if not text or not text.isprintable() or not text.isascii():
+        raise InvalidConfigError(
+            f"{kind} needs a credential: {where} is empty or no plain text; set it, or name another with "
+            "token_env or token_file",
+            field=field,
+            valid="one line of ASCII",
+        )
+    return text
