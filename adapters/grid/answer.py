@@ -16,10 +16,15 @@ from scheduler.core.errors import (
     ForecastUnavailableError,
     InvalidInputError,
 )
-from scheduler.core.forecast import MAX_G_PER_KWH, IntensitySeries, Provenance
+from scheduler.core.forecast import MAX_G_PER_KWH, IntensitySeries, Provenance, Quality, Scope
+from scheduler.core.names import suggest
 from scheduler.core.timegrid import Window, format_instant, parse_instant
+from scheduler.ports import SourceInfo
 
 _SAYS: Final = ("error", "message", "msg", "title", "detail", "errors")
+_PAST: Final = frozenset({Quality.MEASURED, Quality.ESTIMATED})
+_NEAR: Final = timedelta(days=1)
+"""Some providers are asked for whole days around the window."""
 _Shape = TypeVar("_Shape")
 
 
@@ -39,13 +44,24 @@ class Answer:
     source: str
     zone_id: str
 
-    def validated(self, shape: TypeAdapter[_Shape], body: object) -> _Shape:
-        """The body in that shape. Raises ForecastRejectedError, naming the first field that is not."""
+    def validated(
+        self, shape: TypeAdapter[_Shape], body: object, *, under: tuple[str, ...] = ()
+    ) -> _Shape:
+        """The body in that shape.
+
+        Args:
+            shape: what it must be.
+            body: the reply, or what it has in the field that `under` leads to.
+            under: names of fields, outermost first.
+
+        Raises:
+            ForecastRejectedError: it has another shape; names the first field and what it holds.
+        """
         try:
             return shape.validate_python(body)
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "the reply"
+            where = ".".join(map(str, (*under, *first["loc"]))) or "the reply"
             raise self.rejected(f"{where}: {first['msg']}, not {first['input']!r:.80}") from error
 
     def instant(self, text: str, *, step_s: int = 1) -> datetime:
@@ -60,6 +76,12 @@ class Answer:
             raise self.rejected(f"time {text!r:.80} is not on a multiple of {step_s} s")
         return at
 
+    def interval(self, start_s: int, length_s: int, g_per_kwh: float | None) -> Point:
+        """The point of a provider whose intervals all begin at multiples of their length."""
+        if start_s % length_s:
+            raise self.rejected(f"{instant_text(start_s)} is not the start of {length_s} s")
+        return Point(start_s, start_s + length_s, g_per_kwh)
+
     def require_young(self, made_at: datetime, now: datetime, limit: timedelta) -> None:
         """Refuses a forecast that was made longer ago than the limit."""
         if now - made_at > limit:
@@ -73,31 +95,30 @@ class Answer:
     ) -> IntensitySeries:
         """The series of the points that share time with the window; gaps where none is.
 
-        Order does not matter, and a point may come twice.
+        Order does not matter, and a point may come twice. What is past may have no value yet, which
+        is a gap as long as the window where no point touches it; a forecast must have one.
 
         Raises:
-            ForecastRejectedError: none is about the window, two contradict each other or overlap,
-                or a value cannot be.
-            ForecastUnavailableError: there is no value.
+            ForecastRejectedError: none is about the window (or, for the past, a day around it),
+                two contradict each other or overlap, or a value cannot be.
+            ForecastUnavailableError: there is no point, or a forecast without a value.
         """
         known = self._distinct(points)
         if not known:
             raise self.unavailable("the reply is empty")
         inside = [point for point in known if _touches(point, asked)]
-        if not inside:
+        is_past = provenance.quality in _PAST
+        if not (inside or (is_past and _is_any_near(known, asked))):
             raise self.rejected(
                 f"asked for {format_instant(asked.start_at)} to {format_instant(asked.end_at)}, "
-                f"answered for {_text(known[0].start_s)} to {_text(known[-1].stop_s)}"
+                f"answered for {instant_text(known[0].start_s)} to {instant_text(known[-1].stop_s)}"
             )
-        if all(point.g_per_kwh is None for point in inside):
-            raise self.unavailable("every value is null")
-        edges, grams = [inside[0].start_s], list[float | None]()
-        for point in inside:
-            if point.start_s > edges[-1]:
-                edges.append(point.start_s)
-                grams.append(None)
-            edges.append(point.stop_s)
-            grams.append(point.g_per_kwh)
+        inside = inside or [_all_of(asked)]
+        if not is_past and all(point.g_per_kwh is None for point in inside):
+            raise self.unavailable(
+                f"no value from {format_instant(asked.start_at)} to {instant_text(inside[-1].stop_s)}"
+            )
+        edges, grams = _with_gaps(inside)
         return IntensitySeries.from_g_per_kwh(
             self.zone_id,
             np.array(edges, dtype=np.int64),
@@ -130,18 +151,38 @@ class Answer:
             if before is None or point.start_s >= before.stop_s:
                 distinct.append(point)
             elif (point.start_s, point.stop_s) != (before.start_s, before.stop_s):
-                raise self.rejected(f"two intervals overlap at {_text(point.start_s)}")
+                raise self.rejected(f"two intervals overlap at {instant_text(point.start_s)}")
             elif before.g_per_kwh is None:
                 distinct[-1] = point
             elif point.g_per_kwh not in {None, before.g_per_kwh}:
-                raise self.rejected(f"two values for {_text(point.start_s)}")
+                raise self.rejected(
+                    f"two values for {instant_text(point.start_s)}: {before.g_per_kwh} and {point.g_per_kwh}"
+                )
         return distinct
 
     def _require_possible(self, point: Point) -> None:
         if point.g_per_kwh is not None and not 0 <= point.g_per_kwh <= MAX_G_PER_KWH:
             raise self.rejected(
-                f"intensity {point.g_per_kwh:g} g/kWh at {_text(point.start_s)} cannot be true"
+                f"intensity {point.g_per_kwh:g} g/kWh at {instant_text(point.start_s)} cannot be true"
             )
+
+
+def require_served(info: SourceInfo, zone_id: str, scope: Scope) -> None:
+    """Refuses a zone or scope that the source does not declare, with the nearest names."""
+    scopes = info.scopes.get(zone_id)
+    if scopes is None or scope not in scopes:
+        known = f"it has {' and '.join(sorted(scopes))} values" if scopes else ""
+        raise Answer(info.name, zone_id).unavailable(
+            f"no {scope} values for zone {zone_id!r}; " + (known or suggest(zone_id, info.zone_ids))
+        )
+
+
+def instant_text(at_s: int) -> str:
+    """ISO 8601 of an instant in epoch seconds, for messages, however far away it is."""
+    try:
+        return format_instant(datetime.fromtimestamp(at_s, UTC))
+    except (ValueError, OverflowError, OSError):
+        return "a time beyond the calendar"
 
 
 def pages(asked: Window, *, step_s: int, longest: timedelta) -> list[tuple[str, str]]:
@@ -154,13 +195,21 @@ def pages(asked: Window, *, step_s: int, longest: timedelta) -> list[tuple[str, 
     # A window of no length still has its instant in it.
     stop_s = max(math.ceil(asked.end_at.timestamp()), start_s + 2)
     starts_s = range(start_s // step_s * step_s, stop_s, int(longest.total_seconds()))
-    return [(_text(first), _text(after - 1)) for first, after in pairwise([*starts_s, stop_s])]
+    return [
+        (instant_text(first), instant_text(after - 1))
+        for first, after in pairwise([*starts_s, stop_s])
+    ]
 
 
 def _touches(point: Point, asked: Window) -> bool:
     low_s, high_s = asked.start_at.timestamp(), asked.end_at.timestamp()
     # A window of no length touches what holds its instant.
     return point.stop_s > low_s and (point.start_s < high_s or point.start_s <= low_s)
+
+
+def _is_any_near(points: list[Point], asked: Window) -> bool:
+    around = Window(asked.start_at - _NEAR, asked.end_at + _NEAR)
+    return any(_touches(point, around) for point in points)
 
 
 def _said(error: ForecastUnavailableError) -> str:
@@ -174,5 +223,19 @@ def _said(error: ForecastUnavailableError) -> str:
     return ": ".join(str(document[key]) for key in _SAYS if document.get(key))[:300]
 
 
-def _text(at_s: int) -> str:
-    return format_instant(datetime.fromtimestamp(at_s, UTC))
+def _all_of(asked: Window) -> Point:
+    """The whole window, of whose values none is known."""
+    start_s = math.floor(asked.start_at.timestamp())
+    return Point(start_s, max(math.ceil(asked.end_at.timestamp()), start_s + 1), None)
+
+
+def _with_gaps(points: list[Point]) -> tuple[list[int], list[float | None]]:
+    """Edges and values of distinct points in order, where time between two is a gap."""
+    edges, grams = [points[0].start_s], list[float | None]()
+    for point in points:
+        if point.start_s > edges[-1]:
+            edges.append(point.start_s)
+            grams.append(None)
+        edges.append(point.stop_s)
+        grams.append(point.g_per_kwh)
+    return edges, grams
