@@ -1,31 +1,24 @@
-"""What a provider answered about one zone: checks its shape and times, makes a series of its points."""
+"""What a provider answered about the intensity of a zone: checks times, makes a series of points."""
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
-from scheduler.core.errors import (
-    ForecastRejectedError,
-    ForecastUnavailableError,
-    InvalidInputError,
-)
+from adapters.reply import Reply
+from scheduler.core.errors import InvalidInputError
 from scheduler.core.forecast import MAX_G_PER_KWH, IntensitySeries, Provenance, Quality, Scope
 from scheduler.core.names import suggest
 from scheduler.core.timegrid import Window, format_instant, parse_instant
 from scheduler.ports import SourceInfo
 
-_SAYS: Final = ("error", "message", "msg", "title", "detail", "errors")
 _PAST: Final = frozenset({Quality.MEASURED, Quality.ESTIMATED})
 _NEAR: Final = timedelta(days=1)
 """Some providers are asked for whole days around the window."""
-_Shape = TypeVar("_Shape")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,31 +31,8 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer of `source` about `zone_id`; every refusal of it names both."""
-
-    source: str
-    zone_id: str
-
-    def validated(
-        self, shape: TypeAdapter[_Shape], body: object, *, under: tuple[str, ...] = ()
-    ) -> _Shape:
-        """The body in that shape.
-
-        Args:
-            shape: what it must be.
-            body: the reply, or what it has in the field that `under` leads to.
-            under: names of fields, outermost first.
-
-        Raises:
-            ForecastRejectedError: it has another shape; names the first field and what it holds.
-        """
-        try:
-            return shape.validate_python(body)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, (*under, *first["loc"]))) or "the reply"
-            raise self.rejected(f"{where}: {first['msg']}, not {first['input']!r:.80}") from error
+class Answer(Reply):
+    """A reply about the intensity of a zone."""
 
     def instant(self, text: str, *, step_s: int = 1) -> datetime:
         """The UTC instant of an ISO 8601 text, refused without an offset or between two steps."""
@@ -125,22 +95,6 @@ class Answer:
             np.array([np.nan if value is None else value for value in grams]),
             provenance,
         )
-
-    def rejected(self, why: str) -> ForecastRejectedError:
-        """The error for an answer that cannot be true."""
-        return ForecastRejectedError(f"{self.source}: {why}", zone=self.zone_id, source=self.source)
-
-    def unavailable(self, why: str) -> ForecastUnavailableError:
-        """The error for an answer without use."""
-        return ForecastUnavailableError(
-            f"{self.source}: {why}", zone=self.zone_id, source=self.source
-        )
-
-    def failed(
-        self, error: ForecastUnavailableError, meaning: str | None = None
-    ) -> ForecastUnavailableError:
-        """The HTTP client's error about this zone: what it means, and what the server says."""
-        return self.unavailable(": ".join(filter(None, (meaning or error.message, _said(error)))))
 
     def _distinct(self, points: Iterable[Point]) -> list[Point]:
         """The points by time, each once."""
@@ -210,17 +164,6 @@ def _touches(point: Point, asked: Window) -> bool:
 def _is_any_near(points: list[Point], asked: Window) -> bool:
     around = Window(asked.start_at - _NEAR, asked.end_at + _NEAR)
     return any(_touches(point, around) for point in points)
-
-
-def _said(error: ForecastUnavailableError) -> str:
-    """What the JSON of a refusal says, in one short line; empty where there is none."""
-    try:
-        document = json.loads(str(error.fields.get("answer", "")))
-    except (ValueError, RecursionError):
-        return ""
-    if not isinstance(document, dict):
-        return ""
-    return ": ".join(str(document[key]) for key in _SAYS if document.get(key))[:300]
 
 
 def _all_of(asked: Window) -> Point:
