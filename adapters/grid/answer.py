@@ -1,26 +1,24 @@
-"""What a provider answered about one zone: checks its shape and times, makes a series of its points."""
+"""What a provider answered about the intensity of a zone: checks times, makes a series of points."""
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
-from scheduler.core.errors import (
-    ForecastRejectedError,
-    ForecastUnavailableError,
-    InvalidInputError,
-)
-from scheduler.core.forecast import MAX_G_PER_KWH, IntensitySeries, Provenance
+from adapters.reply import Reply
+from scheduler.core.errors import InvalidInputError
+from scheduler.core.forecast import MAX_G_PER_KWH, IntensitySeries, Provenance, Quality, Scope
+from scheduler.core.names import suggest
 from scheduler.core.timegrid import Window, format_instant, parse_instant
+from scheduler.ports import SourceInfo
 
-_SAYS: Final = ("error", "message", "msg", "title", "detail", "errors")
-_Shape = TypeVar("_Shape")
+_PAST: Final = frozenset({Quality.MEASURED, Quality.ESTIMATED})
+_NEAR: Final = timedelta(days=1)
+"""Some providers are asked for whole days around the window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,20 +31,8 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer of `source` about `zone_id`; every refusal of it names both."""
-
-    source: str
-    zone_id: str
-
-    def validated(self, shape: TypeAdapter[_Shape], body: object) -> _Shape:
-        """The body in that shape. Raises ForecastRejectedError, naming the first field that is not."""
-        try:
-            return shape.validate_python(body)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "the reply"
-            raise self.rejected(f"{where}: {first['msg']}, not {first['input']!r:.80}") from error
+class Answer(Reply):
+    """A reply about the intensity of a zone."""
 
     def instant(self, text: str, *, step_s: int = 1) -> datetime:
         """The UTC instant of an ISO 8601 text, refused without an offset or between two steps."""
@@ -59,6 +45,12 @@ class Answer:
         if step_s > 1 and at.timestamp() % step_s:
             raise self.rejected(f"time {text!r:.80} is not on a multiple of {step_s} s")
         return at
+
+    def interval(self, start_s: int, length_s: int, g_per_kwh: float | None) -> Point:
+        """The point of a provider whose intervals all begin at multiples of their length."""
+        if start_s % length_s:
+            raise self.rejected(f"{instant_text(start_s)} is not the start of {length_s} s")
+        return Point(start_s, start_s + length_s, g_per_kwh)
 
     def require_young(self, made_at: datetime, now: datetime, limit: timedelta) -> None:
         """Refuses a forecast that was made longer ago than the limit."""
@@ -73,53 +65,36 @@ class Answer:
     ) -> IntensitySeries:
         """The series of the points that share time with the window; gaps where none is.
 
-        Order does not matter, and a point may come twice.
+        Order does not matter, and a point may come twice. What is past may have no value yet, which
+        is a gap as long as the window where no point touches it; a forecast must have one.
 
         Raises:
-            ForecastRejectedError: none is about the window, two contradict each other or overlap,
-                or a value cannot be.
-            ForecastUnavailableError: there is no value.
+            ForecastRejectedError: none is about the window (or, for the past, a day around it),
+                two contradict each other or overlap, or a value cannot be.
+            ForecastUnavailableError: there is no point, or a forecast without a value.
         """
         known = self._distinct(points)
         if not known:
             raise self.unavailable("the reply is empty")
         inside = [point for point in known if _touches(point, asked)]
-        if not inside:
+        is_past = provenance.quality in _PAST
+        if not (inside or (is_past and _is_any_near(known, asked))):
             raise self.rejected(
                 f"asked for {format_instant(asked.start_at)} to {format_instant(asked.end_at)}, "
-                f"answered for {_text(known[0].start_s)} to {_text(known[-1].stop_s)}"
+                f"answered for {instant_text(known[0].start_s)} to {instant_text(known[-1].stop_s)}"
             )
-        if all(point.g_per_kwh is None for point in inside):
-            raise self.unavailable("every value is null")
-        edges, grams = [inside[0].start_s], list[float | None]()
-        for point in inside:
-            if point.start_s > edges[-1]:
-                edges.append(point.start_s)
-                grams.append(None)
-            edges.append(point.stop_s)
-            grams.append(point.g_per_kwh)
+        inside = inside or [_all_of(asked)]
+        if not is_past and all(point.g_per_kwh is None for point in inside):
+            raise self.unavailable(
+                f"no value from {format_instant(asked.start_at)} to {instant_text(inside[-1].stop_s)}"
+            )
+        edges, grams = _with_gaps(inside)
         return IntensitySeries.from_g_per_kwh(
             self.zone_id,
             np.array(edges, dtype=np.int64),
             np.array([np.nan if value is None else value for value in grams]),
             provenance,
         )
-
-    def rejected(self, why: str) -> ForecastRejectedError:
-        """The error for an answer that cannot be true."""
-        return ForecastRejectedError(f"{self.source}: {why}", zone=self.zone_id, source=self.source)
-
-    def unavailable(self, why: str) -> ForecastUnavailableError:
-        """The error for an answer without use."""
-        return ForecastUnavailableError(
-            f"{self.source}: {why}", zone=self.zone_id, source=self.source
-        )
-
-    def failed(
-        self, error: ForecastUnavailableError, meaning: str | None = None
-    ) -> ForecastUnavailableError:
-        """The HTTP client's error about this zone: what it means, and what the server says."""
-        return self.unavailable(": ".join(filter(None, (meaning or error.message, _said(error)))))
 
     def _distinct(self, points: Iterable[Point]) -> list[Point]:
         """The points by time, each once."""
@@ -130,18 +105,38 @@ class Answer:
             if before is None or point.start_s >= before.stop_s:
                 distinct.append(point)
             elif (point.start_s, point.stop_s) != (before.start_s, before.stop_s):
-                raise self.rejected(f"two intervals overlap at {_text(point.start_s)}")
+                raise self.rejected(f"two intervals overlap at {instant_text(point.start_s)}")
             elif before.g_per_kwh is None:
                 distinct[-1] = point
             elif point.g_per_kwh not in {None, before.g_per_kwh}:
-                raise self.rejected(f"two values for {_text(point.start_s)}")
+                raise self.rejected(
+                    f"two values for {instant_text(point.start_s)}: {before.g_per_kwh} and {point.g_per_kwh}"
+                )
         return distinct
 
     def _require_possible(self, point: Point) -> None:
         if point.g_per_kwh is not None and not 0 <= point.g_per_kwh <= MAX_G_PER_KWH:
             raise self.rejected(
-                f"intensity {point.g_per_kwh:g} g/kWh at {_text(point.start_s)} cannot be true"
+                f"intensity {point.g_per_kwh:g} g/kWh at {instant_text(point.start_s)} cannot be true"
             )
+
+
+def require_served(info: SourceInfo, zone_id: str, scope: Scope) -> None:
+    """Refuses a zone or scope that the source does not declare, with the nearest names."""
+    scopes = info.scopes.get(zone_id)
+    if scopes is None or scope not in scopes:
+        known = f"it has {' and '.join(sorted(scopes))} values" if scopes else ""
+        raise Answer(info.name, zone_id).unavailable(
+            f"no {scope} values for zone {zone_id!r}; " + (known or suggest(zone_id, info.zone_ids))
+        )
+
+
+def instant_text(at_s: int) -> str:
+    """ISO 8601 of an instant in epoch seconds, for messages, however far away it is."""
+    try:
+        return format_instant(datetime.fromtimestamp(at_s, UTC))
+    except (ValueError, OverflowError, OSError):
+        return "a time beyond the calendar"
 
 
 def pages(asked: Window, *, step_s: int, longest: timedelta) -> list[tuple[str, str]]:
@@ -154,7 +149,10 @@ def pages(asked: Window, *, step_s: int, longest: timedelta) -> list[tuple[str, 
     # A window of no length still has its instant in it.
     stop_s = max(math.ceil(asked.end_at.timestamp()), start_s + 2)
     starts_s = range(start_s // step_s * step_s, stop_s, int(longest.total_seconds()))
-    return [(_text(first), _text(after - 1)) for first, after in pairwise([*starts_s, stop_s])]
+    return [
+        (instant_text(first), instant_text(after - 1))
+        for first, after in pairwise([*starts_s, stop_s])
+    ]
 
 
 def _touches(point: Point, asked: Window) -> bool:
@@ -163,16 +161,24 @@ def _touches(point: Point, asked: Window) -> bool:
     return point.stop_s > low_s and (point.start_s < high_s or point.start_s <= low_s)
 
 
-def _said(error: ForecastUnavailableError) -> str:
-    """What the JSON of a refusal says, in one short line; empty where there is none."""
-    try:
-        document = json.loads(str(error.fields.get("answer", "")))
-    except (ValueError, RecursionError):
-        return ""
-    if not isinstance(document, dict):
-        return ""
-    return ": ".join(str(document[key]) for key in _SAYS if document.get(key))[:300]
+def _is_any_near(points: list[Point], asked: Window) -> bool:
+    around = Window(asked.start_at - _NEAR, asked.end_at + _NEAR)
+    return any(_touches(point, around) for point in points)
 
 
-def _text(at_s: int) -> str:
-    return format_instant(datetime.fromtimestamp(at_s, UTC))
+def _all_of(asked: Window) -> Point:
+    """The whole window, of whose values none is known."""
+    start_s = math.floor(asked.start_at.timestamp())
+    return Point(start_s, max(math.ceil(asked.end_at.timestamp()), start_s + 1), None)
+
+
+def _with_gaps(points: list[Point]) -> tuple[list[int], list[float | None]]:
+    """Edges and values of distinct points in order, where time between two is a gap."""
+    edges, grams = [points[0].start_s], list[float | None]()
+    for point in points:
+        if point.start_s > edges[-1]:
+            edges.append(point.start_s)
+            grams.append(None)
+        edges.append(point.stop_s)
+        grams.append(point.g_per_kwh)
+    return edges, grams

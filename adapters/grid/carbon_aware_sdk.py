@@ -9,7 +9,7 @@ from typing import Final
 from pydantic import AliasChoices, AliasGenerator, BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.alias_generators import to_camel, to_pascal
 
-from adapters.grid.answer import Answer, Point, pages
+from adapters.grid.answer import Answer, Point, pages, require_served
 from adapters.http_client import HttpClient
 from scheduler.core.errors import ForecastUnavailableError
 from scheduler.core.forecast import (
@@ -20,7 +20,6 @@ from scheduler.core.forecast import (
     SignalKind,
     epoch_s,
 )
-from scheduler.core.names import suggest
 from scheduler.core.timegrid import Window
 from scheduler.ports import SourceInfo
 
@@ -142,13 +141,8 @@ class CarbonAwareSdk:
         )
 
     def _answer(self, zone_id: str, scope: Scope) -> Answer:
-        answer = Answer(_NAME, zone_id)
-        if zone_id not in self._locations or scope is not self._scope:
-            raise answer.unavailable(
-                f"no {scope} values for zone {zone_id!r}; it has {self._scope} ones; "
-                + suggest(zone_id, self._locations)
-            )
-        return answer
+        require_served(self.info, zone_id, scope)
+        return Answer(_NAME, zone_id)
 
     def _get(self, answer: Answer, path: str, params: Mapping[str, str]) -> object:
         try:

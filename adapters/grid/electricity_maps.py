@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, TypeAdapter
 
-from adapters.grid.answer import Answer, Point, pages
+from adapters.grid.answer import Answer, Point, pages, require_served
 from adapters.http_client import HttpClient
 from scheduler.core.errors import ForecastUnavailableError
 from scheduler.core.forecast import (
@@ -17,7 +17,6 @@ from scheduler.core.forecast import (
     SignalKind,
     epoch_s,
 )
-from scheduler.core.names import suggest
 from scheduler.core.timegrid import Window
 from scheduler.ports import Clock, SourceInfo
 
@@ -133,12 +132,8 @@ class ElectricityMaps:
             raise self._explained(answer, error, "past") from error
 
     def _answer(self, zone_id: str, scope: Scope) -> Answer:
-        answer = Answer(_NAME, zone_id)
-        if zone_id not in self._zones:
-            raise answer.unavailable(
-                f"no {scope} values for zone {zone_id!r}; {suggest(zone_id, self._zones)}"
-            )
-        return answer
+        require_served(self.info, zone_id, scope)
+        return Answer(_NAME, zone_id)
 
     def _get(self, name: str, zone_id: str, scope: Scope, **params: str) -> object:
         body = self._http.get_json(

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from adapters.grid.zone_reply import Point, ZoneReply, require_served
+from adapters.grid.answer import Answer, Point, require_served
 from adapters.http_client import HttpClient, Limits
 from scheduler.core.errors import ForecastUnavailableError
 from scheduler.core.forecast import IntensitySeries, Provenance, Quality, Scope, SignalKind
@@ -43,6 +43,9 @@ class _Reply(BaseModel):
     model_config = ConfigDict(extra="ignore")
     dataset: str | None = None
     records: list[_Record]
+
+
+_REPLY: Final = TypeAdapter(_Reply)
 
 
 class Energinet:
@@ -109,38 +112,35 @@ def parse_emissions(
             values that contradict each other or cannot be.
         ForecastUnavailableError: nothing about that area.
     """
-    reply = ZoneReply(
-        zone_id=zone_id,
-        step_s=_STEP_S,
-        provenance=Provenance(
-            source=_NAME,
-            signal=SignalKind.AVERAGE,
-            scope=Scope.DIRECT,
-            quality=Quality.FORECAST if is_forecast else Quality.ESTIMATED,
-        ),
-    )
-    shaped = reply.shaped(_Reply, body)
+    answer = Answer(_NAME, zone_id)
+    reply = answer.validated(_REPLY, body)
     wanted = FORECASTS if is_forecast else ACTUALS
-    if shaped.dataset not in {None, wanted}:
-        raise reply.rejected(f"asked for {wanted}, answered with dataset {shaped.dataset!r:.80}")
-    points = [_point(reply, record) for record in shaped.records if _is_of(reply, record)]
-    return reply.series(points, window)
+    if reply.dataset not in {None, wanted}:
+        raise answer.rejected(f"asked for {wanted}, answered with dataset {reply.dataset!r:.80}")
+    points = [_point(answer, record) for record in reply.records if _is_of(answer, record)]
+    provenance = Provenance(
+        source=_NAME,
+        signal=SignalKind.AVERAGE,
+        scope=Scope.DIRECT,
+        quality=Quality.FORECAST if is_forecast else Quality.ESTIMATED,
+    )
+    return answer.series(points, window, provenance)
 
 
-def _is_of(reply: ZoneReply, record: _Record) -> bool:
+def _is_of(answer: Answer, record: _Record) -> bool:
     if record.area not in _AREAS.values():
-        raise reply.rejected(f"asked for DK1 and DK2, answered with area {record.area!r:.80}")
-    return record.area == _AREAS[reply.zone_id]
+        raise answer.rejected(f"asked for DK1 and DK2, answered with area {record.area!r:.80}")
+    return record.area == _AREAS[answer.zone_id]
 
 
-def _point(reply: ZoneReply, record: _Record) -> Point:
+def _point(answer: Answer, record: _Record) -> Point:
     try:
         begins_at = datetime.strptime(record.begins, _FORMAT).replace(tzinfo=UTC)
     except ValueError as error:
-        raise reply.rejected(
+        raise answer.rejected(
             f"Minutes5UTC {record.begins!r:.80} is not of the form YYYY-MM-DDThh:mm:ss"
         ) from error
-    return int(begins_at.timestamp()), record.g_per_kwh
+    return answer.interval(int(begins_at.timestamp()), _STEP_S, record.g_per_kwh)
 
 
 @dataclass(frozen=True, slots=True)

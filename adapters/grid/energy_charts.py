@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from adapters.grid.zone_reply import Point, ZoneReply, instant, require_served
+from adapters.grid.answer import Answer, Point, instant_text, require_served
 from adapters.http_client import HttpClient
 from scheduler.core.forecast import IntensitySeries, Provenance, Quality, Scope, SignalKind
 from scheduler.core.timegrid import Window, format_instant
@@ -47,6 +47,9 @@ class _Reply(BaseModel):
     unix_seconds: list[int] | None
     co2eq: list[float | None] | None = None
     co2eq_forecast: list[float | None] | None = None
+
+
+_REPLY: Final = TypeAdapter(_Reply)
 
 
 class EnergyCharts:
@@ -84,17 +87,17 @@ class EnergyCharts:
     def fetch_actuals(self, zone_id: str, scope: Scope, window: Window) -> IntensitySeries:
         """Reported quarters of an hour of the window; gaps where none is reported yet."""
         require_served(self.info, zone_id, scope)
-        reply, points = _reply(zone_id, is_forecast=False), list[Point]()
+        answer, points = Answer(_NAME, zone_id), list[Point]()
         low = _hour(window.start_at)
         stop = max(_hour(window.end_at) + _HOUR, low + _HOUR)
         while low < stop:
             page = Window(low, min(low + _PAGE, stop))
             within = range(*(int(at.timestamp()) for at in (page.start_at, page.end_at)))
-            quarters = _quarters(reply, self._body(zone_id, page), page)
+            quarters = _quarters(answer, self._body(zone_id, page), page, Quality.ESTIMATED)
             # What was revised between two requests must not contradict itself.
-            points += [point for point in quarters if point[0] in within]
+            points += [point for point in quarters if point.start_s in within]
             low = page.end_at
-        return reply.series(points, window)
+        return answer.series(points, window, _provenance(Quality.ESTIMATED))
 
     def _body(self, zone_id: str, window: Window) -> object:
         asked = _asked(window)
@@ -119,20 +122,14 @@ def parse_co2eq(
         ForecastRejectedError: not of the known shape, for another time, or contradicting itself.
         ForecastUnavailableError: nothing in it, or no forecast.
     """
-    reply = _reply(zone_id, is_forecast=is_forecast)
-    return reply.series(_quarters(reply, body, window), window)
+    answer, quality = Answer(_NAME, zone_id), Quality.FORECAST if is_forecast else Quality.ESTIMATED
+    points = _quarters(answer, body, window, quality)
+    return answer.series(points, window, _provenance(quality))
 
 
-def _reply(zone_id: str, *, is_forecast: bool) -> ZoneReply:
-    return ZoneReply(
-        zone_id=zone_id,
-        step_s=_STEP_S,
-        provenance=Provenance(
-            source=_NAME,
-            signal=SignalKind.AVERAGE,
-            scope=Scope.LIFECYCLE,
-            quality=Quality.FORECAST if is_forecast else Quality.ESTIMATED,
-        ),
+def _provenance(quality: Quality) -> Provenance:
+    return Provenance(
+        source=_NAME, signal=SignalKind.AVERAGE, scope=Scope.LIFECYCLE, quality=quality
     )
 
 
@@ -145,35 +142,36 @@ def _hour(at: datetime) -> datetime:
     return at.replace(minute=0, second=0, microsecond=0)
 
 
-def _quarters(reply: ZoneReply, body: object, window: Window) -> list[Point]:
+def _quarters(answer: Answer, body: object, window: Window, quality: Quality) -> list[Point]:
     """Each value at every quarter of an hour that it holds for, of the hours that were asked for."""
-    axis, values = _columns(reply, body)
+    axis, values = _columns(answer, body, quality)
     asked = _asked(window)
     low_s, high_s = int(asked.start_at.timestamp()), int(asked.end_at.timestamp())
     if axis and not any(low_s <= at_s <= high_s for at_s in axis):
-        raise reply.rejected(
+        raise answer.rejected(
             f"asked for {format_instant(asked.start_at)} to {format_instant(asked.end_at)}, "
-            f"answered for {instant(min(axis))} to {instant(max(axis))}: stale"
+            f"answered for {instant_text(min(axis))} to {instant_text(max(axis))}: stale"
         )
     holds = _lengths(axis)
     return [
-        (quarter_s, value if value and value > 0 else None)
+        answer.interval(quarter_s, _STEP_S, value if value and value > 0 else None)
         for at_s, value in zip(axis, values, strict=True)
         for quarter_s in range(at_s, at_s + holds[at_s], _STEP_S)
         if low_s <= at_s <= high_s
     ]
 
 
-def _columns(reply: ZoneReply, body: object) -> tuple[list[int], Sequence[float | None]]:
-    shaped = reply.shaped(_Reply, body)
-    is_forecast = reply.provenance.quality is Quality.FORECAST
-    name = "co2eq_forecast" if is_forecast else "co2eq"
-    axis = shaped.unix_seconds or []
-    values = shaped.co2eq_forecast if is_forecast else shaped.co2eq
+def _columns(
+    answer: Answer, body: object, quality: Quality
+) -> tuple[list[int], Sequence[float | None]]:
+    reply = answer.validated(_REPLY, body)
+    name = "co2eq_forecast" if quality is Quality.FORECAST else "co2eq"
+    axis = reply.unix_seconds or []
+    values: list[float | None] | None = getattr(reply, name)
     if values is None:
-        raise reply.unavailable(f"the reply has no {name}")
+        raise answer.unavailable(f"the reply has no {name}")
     if len(values) != len(axis):
-        raise reply.rejected(f"{len(values)} values of {name} for {len(axis)} unix_seconds")
+        raise answer.rejected(f"{len(values)} values of {name} for {len(axis)} unix_seconds")
     return axis, values
 
 

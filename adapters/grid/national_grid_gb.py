@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Final
 
+from adapters.grid.answer import Answer, require_served
 from adapters.grid.neso_half_hours import (
     ATTRIBUTION,
     STEP,
@@ -15,8 +16,7 @@ from adapters.grid.neso_half_hours import (
     path_to,
 )
 from adapters.http_client import HttpClient
-from scheduler.core.errors import ForecastUnavailableError
-from scheduler.core.forecast import IntensitySeries, Scope, SignalKind
+from scheduler.core.forecast import IntensitySeries, Quality, Scope, SignalKind
 from scheduler.core.timegrid import Window
 from scheduler.ports import SourceInfo
 
@@ -24,7 +24,7 @@ _NAME: Final = "national_grid_gb"
 _ZONE: Final = "GB"
 _MAX_SPAN: Final = timedelta(days=13, hours=23)
 """The API takes at most 14 days a request."""
-_GB: Final = HalfHours(source=_NAME, zone_id=_ZONE, place="Great Britain", may_be_zero=False)
+_GB: Final = HalfHours(answer=Answer(_NAME, _ZONE), place="Great Britain", may_be_zero=False)
 
 
 class NationalGridGB:
@@ -51,14 +51,14 @@ class NationalGridGB:
 
     def fetch_forecast(self, zone_id: str, scope: Scope, window: Window) -> IntensitySeries:
         """Up to 48 h from the half-hour that holds the window's start."""
-        _require_served(zone_id, scope)
+        require_served(self.info, zone_id, scope)
         start_at = floor(window.start_at)
         body = self._http.get_json(f"/intensity/{path_from(start_at)}/fw48h")
         return parse_forecast(body, start_at)
 
     def fetch_actuals(self, zone_id: str, scope: Scope, window: Window) -> IntensitySeries:
         """Settled half-hours of the window; gaps where none is published yet."""
-        _require_served(zone_id, scope)
+        require_served(self.info, zone_id, scope)
         low, read = floor(window.start_at), list[HalfHour]()
         stop = max(ceil(window.end_at), low + STEP)
         while low < stop:
@@ -66,7 +66,7 @@ class NationalGridGB:
             body = self._http.get_json(f"/intensity/{path_from(low)}/{path_to(high)}")
             read += _GB.read(_periods(body), Window(low, high))
             low = high
-        return _GB.series(read, is_forecast=False)
+        return _GB.series(read, window, Quality.ESTIMATED)
 
 
 def parse_forecast(body: object, start_at: datetime) -> IntensitySeries:
@@ -85,14 +85,5 @@ def parse_forecast(body: object, start_at: datetime) -> IntensitySeries:
 def _periods(body: object) -> list[object]:
     data = body.get("data") if isinstance(body, dict) else None
     if not isinstance(data, list | dict):
-        raise _GB.rejected(f"the reply has no data: {body!r:.200}")
+        raise _GB.answer.rejected(f"the reply has no data: {body!r:.200}")
     return data if isinstance(data, list) else [data]
-
-
-def _require_served(zone_id: str, scope: Scope) -> None:
-    if zone_id != _ZONE or scope is not Scope.DIRECT:
-        raise ForecastUnavailableError(
-            f"{_NAME}: no {scope} values for zone {zone_id!r}; known: GB with direct emissions",
-            zone=zone_id,
-            source=_NAME,
-        )

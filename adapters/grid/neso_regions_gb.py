@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from adapters.grid.answer import Answer, require_served
 from adapters.grid.neso_half_hours import ATTRIBUTION, STEP_S, HalfHours, floor, path_from
-from adapters.grid.zone_reply import require_served
 from adapters.http_client import HttpClient
 from scheduler.core.forecast import IntensitySeries, Scope, SignalKind
 from scheduler.core.timegrid import Window
@@ -86,23 +86,19 @@ def parse_forecast(body: object, zone_id: str, start_at: datetime) -> IntensityS
             that contradict each other or cannot be.
         ForecastUnavailableError: not one half-hour.
     """
-    half_hours = HalfHours(source=_NAME, zone_id=zone_id, place=zone_id, may_be_zero=True)
-    regions = _regions(half_hours, body)
+    answer = Answer(_NAME, zone_id)
+    regions = _regions(answer, body)
     for region in regions:
         if region.region_id != REGIONS[zone_id]:
-            raise half_hours.rejected(
+            raise answer.rejected(
                 f"asked for region {REGIONS[zone_id]}, answered for {region.region_id}"
             )
+    half_hours = HalfHours(answer=answer, place=zone_id, may_be_zero=True)
     return half_hours.forecast([one for region in regions for one in region.periods], start_at)
 
 
-def _regions(half_hours: HalfHours, body: object) -> list[_Region]:
+def _regions(answer: Answer, body: object) -> list[_Region]:
     data = body.get("data") if isinstance(body, dict) else None
     if not isinstance(data, list | dict):
-        raise half_hours.rejected(f"the reply has no data: {body!r:.200}")
-    try:
-        return _REGIONS.validate_python(data if isinstance(data, list) else [data])
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(("data", *map(str, first["loc"])))
-        raise half_hours.rejected(f"{where}: {first['msg']}, not {first['input']!r:.80}") from error
+        raise answer.rejected(f"the reply has no data: {body!r:.200}")
+    return answer.validated(_REGIONS, data if isinstance(data, list) else [data], under=("data",))

@@ -10,7 +10,7 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from adapters.grid.answer import Answer, Point, pages
+from adapters.grid.answer import Answer, Point, pages, require_served
 from adapters.http_client import HttpClient
 from scheduler.core.errors import ForecastUnavailableError
 from scheduler.core.forecast import (
@@ -21,7 +21,6 @@ from scheduler.core.forecast import (
     SignalKind,
     epoch_s,
 )
-from scheduler.core.names import suggest
 from scheduler.core.timegrid import Window
 from scheduler.ports import Clock, Quota, SourceInfo
 
@@ -161,11 +160,7 @@ class WattTime:
         return place.region
 
     def _region(self, zone_id: str, scope: Scope) -> str:
-        if zone_id not in self._regions or scope is not Scope.DIRECT:
-            raise Answer(_NAME, zone_id).unavailable(
-                f"no {scope} values for zone {zone_id!r}; it has direct ones; "
-                + suggest(zone_id, self._regions)
-            )
+        require_served(self.info, zone_id, scope)
         return self._regions[zone_id]
 
     def _get(self, answer: Answer, path: str, region: str, **params: str) -> object:

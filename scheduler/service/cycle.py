@@ -116,22 +116,23 @@ class Cycle:
         """Fetches live intensity where due, beside the ticks so that a slow source delays nothing.
 
         Args:
-            name: of the source; None for none: then what other processes fetched is taken in, weather is
-                fetched, and forecasts of our own are made anew.
+            name: of the source; None for all.
         """
         since = self._guard(
             "refresh", self._stages.accountant.needs_actuals_since, self._clock.now()
         )
-        if name is None:
-            self._guard("weather", self._forecaster.refresh_weather, False)
-            is_new = self._guard("remake", lambda: self._forecaster.remake(self._horizon), False)
-        else:
-            is_new = self._guard(
-                "refresh",
-                lambda: self._forecaster.refresh(since=since, horizon=self._horizon, name=name),
-                False,
-            )
+        is_new = self._guard(
+            "refresh",
+            lambda: self._forecaster.refresh(since=since, horizon=self._horizon, name=name),
+            False,
+        )
         if is_new:
+            self.wake()
+
+    def remake(self) -> None:
+        """Fetches weather where due, takes in what other processes fetched, and makes own forecasts anew."""
+        self._guard("weather", self._forecaster.refresh_weather, False)
+        if self._guard("remake", lambda: self._forecaster.remake(self._horizon), False):
             self.wake()
 
     def start(self) -> None:
@@ -144,13 +145,18 @@ class Cycle:
         scheduler.add_job(
             self.tick, IntervalTrigger(seconds=self._tick_every_s), id="tick", next_run_time=now
         )
-        for name in (None, *self._forecaster.live_names):
+        beside: list[tuple[Callable[..., None], str, list[str]]] = [(self.remake, "remake", [])]
+        beside += [
             # Each source on a timer of its own: one that is slow keeps no other waiting.
+            (self.refresh, f"refresh {name}", [name])
+            for name in self._forecaster.live_names
+        ]
+        for work, label, arguments in beside:
             scheduler.add_job(
-                self.refresh,
+                work,
                 IntervalTrigger(seconds=_REFRESH_EVERY_S, jitter=_JITTER_S),
-                args=[name],
-                id=f"refresh {name}",
+                args=arguments,
+                id=label,
                 next_run_time=now,
             )
         scheduler.start()

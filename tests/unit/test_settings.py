@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.store.intensity_archive import SqliteIntensityArchive
 from scheduler.core.errors import InvalidConfigError, InvalidInputError
 from scheduler.server.settings import is_loopback, load_settings
 from scheduler.server.wiring import build_clock, build_fleet, build_forecaster, load_hardware
@@ -21,7 +22,7 @@ def _load(tmp_path: Path, text: str) -> None:
     settings = load_settings(path)
     hardware = load_hardware()
     fleet = build_fleet(settings, hardware)
-    build_forecaster(settings, fleet, build_clock(settings))
+    build_forecaster(settings, fleet, build_clock(settings), SqliteIntensityArchive(None))
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pydantic import BaseModel, TypeAdapter
 
-from adapters.grid.answer import Answer, Point, pages
+from adapters.grid.answer import Answer, Point, instant_text, pages, require_served
 from scheduler.core.errors import ForecastRejectedError, ForecastUnavailableError
 from scheduler.core.forecast import (
     GAP_MG,
@@ -15,15 +16,15 @@ from scheduler.core.forecast import (
     SignalKind,
 )
 from scheduler.core.timegrid import Window
+from scheduler.ports import SourceInfo
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 NOON_S = int(NOON.timestamp())
 HOUR = timedelta(hours=1)
 ASKED = Window(NOON, NOON + 3 * HOUR)
 ANSWER = Answer("some", "DE")
-PROVENANCE = Provenance(
-    source="some", signal=SignalKind.AVERAGE, scope=Scope.DIRECT, quality=Quality.FORECAST
-)
+FIELDS = {"zone": "DE", "source": "some"}
+PAST = (Quality.ESTIMATED, Quality.MEASURED)
 
 
 def hour(index: int, grams: float | None, *, length_s: int = 3600) -> Point:
@@ -31,8 +32,13 @@ def hour(index: int, grams: float | None, *, length_s: int = 3600) -> Point:
     return Point(start_s, start_s + length_s, grams)
 
 
-def series(*points: Point, asked: Window = ASKED) -> IntensitySeries:
-    return ANSWER.series(points, asked, PROVENANCE)
+def series(
+    *points: Point, asked: Window = ASKED, quality: Quality = Quality.FORECAST
+) -> IntensitySeries:
+    provenance = Provenance(
+        source="some", signal=SignalKind.AVERAGE, scope=Scope.DIRECT, quality=quality
+    )
+    return ANSWER.series(points, asked, provenance)
 
 
 def steps(made: IntensitySeries) -> list[tuple[float, float | None]]:
@@ -47,6 +53,14 @@ def test_points_are_put_in_order_and_those_outside_the_window_left_out() -> None
     made = series(hour(2, 30.5), hour(-1, 5), hour(0, 10), hour(1, 20), hour(3, 40))
     assert steps(made) == [(0, 10), (1, 20), (2, 30.5)]
     assert made.edges_s[-1] == NOON_S + 3 * 3600
+
+
+def test_interval_that_the_window_touches_in_part_is_whole() -> None:
+    minute = timedelta(minutes=1)
+    asked = Window(NOON + 2 * minute, NOON + 2 * HOUR + minute)
+    made = series(*(hour(index, 10) for index in range(-2, 5)), asked=asked)
+    assert [at for at, _ in steps(made)] == [0, 1, 2]
+    assert [at for at, _ in steps(series(hour(0, 1), hour(2, 1), asked=ASKED))] == [0, 1, 2]
 
 
 def test_window_of_no_length_takes_the_interval_that_holds_it() -> None:
@@ -80,7 +94,7 @@ def test_repeated_point_counts_once_and_a_value_beats_a_null() -> None:
 @pytest.mark.parametrize(
     ("points", "says"),
     [
-        ([hour(0, 10), hour(0, 11)], "two values for 2026-03-02T12:00:00Z"),
+        ([hour(0, 10), hour(0, 11)], "two values for 2026-03-02T12:00:00Z: 10 and 11"),
         ([hour(0, 10), hour(0, 10, length_s=900)], "two intervals overlap at 2026-03-02T12:00:00Z"),
         ([hour(0, 10, length_s=5400), hour(1, 10)], "overlap at 2026-03-02T13:00:00Z"),
         ([hour(0, -0.001)], "intensity -0.001 g/kWh at 2026-03-02T12:00:00Z cannot be true"),
@@ -93,6 +107,8 @@ def test_repeated_point_counts_once_and_a_value_beats_a_null() -> None:
             "answered for 2026-03-01T06:00:00Z to 2026-03-01T08:00:00Z",
         ),
         ([hour(3, 10)], "answered for 2026-03-02T15:00:00Z"),
+        ([hour(-1, 10), hour(3, 10)], "answered for 2026-03-02T11:00:00Z"),
+        ([hour(-1, None)], "answered for 2026-03-02T11:00:00Z"),
     ],
 )
 def test_points_that_cannot_be_are_refused(points: list[Point], says: str) -> None:
@@ -103,12 +119,128 @@ def test_points_that_cannot_be_are_refused(points: list[Point], says: str) -> No
 
 
 @pytest.mark.parametrize(
-    "points", [[], [hour(0, None), hour(1, None)], [hour(0, None), hour(9, 1)]]
+    ("points", "says"),
+    [
+        ([], "some: the reply is empty"),
+        (
+            [hour(0, None), hour(1, None)],
+            "some: no value from 2026-03-02T12:00:00Z to 2026-03-02T14:00:00Z",
+        ),
+        (
+            [hour(0, None), hour(9, 1)],
+            "some: no value from 2026-03-02T12:00:00Z to 2026-03-02T13:00:00Z",
+        ),
+    ],
 )
-def test_nothing_of_use_is_no_answer(points: list[Point]) -> None:
+def test_forecast_without_a_value_is_no_answer(points: list[Point], says: str) -> None:
     with pytest.raises(ForecastUnavailableError) as caught:
         series(*points)
-    assert caught.value.fields == {"zone": "DE", "source": "some"}
+    assert caught.value.message == says
+    assert caught.value.fields == FIELDS
+
+
+@pytest.mark.parametrize("quality", PAST)
+def test_past_without_a_value_yet_is_a_gap(quality: Quality) -> None:
+    nulls = series(hour(0, None), hour(1, None), quality=quality)
+    assert steps(nulls) == [(0, None), (1, None)]
+    for points in ([hour(-2, 10), hour(-1, 20)], [hour(-20, 10)], [hour(-1, 10), hour(3, 5)]):
+        made = series(*points, quality=quality)
+        assert steps(made) == [(0, None)]
+        assert made.edges_s[-1] == NOON_S + 3 * 3600
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.5])
+def test_instant_of_the_past_without_a_value_is_a_gap_of_whole_seconds(seconds: float) -> None:
+    at = NOON + timedelta(seconds=seconds)
+    made = series(hour(-1, 1), asked=Window(at, at), quality=Quality.MEASURED)
+    assert made.edges_s.tolist() == [NOON_S, NOON_S + 1]
+
+
+@pytest.mark.parametrize("quality", PAST)
+def test_past_that_was_not_answered_is_no_gap(quality: Quality) -> None:
+    with pytest.raises(ForecastUnavailableError, match="the reply is empty"):
+        series(quality=quality)
+    for points in ([hour(-25, 10)], [hour(27, 10)], [hour(-99, 10), hour(99, 10)]):
+        with pytest.raises(ForecastRejectedError, match="asked for 2026-03-02T12:00:00Z to"):
+            series(*points, quality=quality)
+
+
+def test_interval_begins_at_a_multiple_of_its_length() -> None:
+    assert ANSWER.interval(NOON_S, 300, 7.5) == Point(NOON_S, NOON_S + 300, 7.5)
+    with pytest.raises(ForecastRejectedError) as caught:
+        ANSWER.interval(NOON_S + 1, 300, 7.5)
+    assert caught.value.message == "some: 2026-03-02T12:00:01Z is not the start of 300 s"
+    assert caught.value.fields == FIELDS
+
+
+class Shape(BaseModel):
+    numbers: list[int]
+
+
+SHAPE = TypeAdapter(Shape)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"numbers": [1, "x"]}, "some: numbers.1: Input should be a valid integer"),
+        ({}, "some: numbers: Field required, not {}"),
+        ([], "some: the reply: Input should be a valid dictionary"),
+        (None, "some: the reply: Input should be a valid dictionary"),
+        ({"numbers": "x" * 10_000}, "some: numbers: Input should be a valid list"),
+    ],
+)
+def test_body_of_another_shape_is_rejected_and_named(body: object, says: str) -> None:
+    with pytest.raises(ForecastRejectedError) as caught:
+        ANSWER.validated(SHAPE, body)
+    assert caught.value.message.startswith(says)
+    assert len(caught.value.message) < 250
+    assert caught.value.fields == FIELDS
+
+
+def test_part_of_a_body_is_named_by_where_it_stands() -> None:
+    assert ANSWER.validated(SHAPE, {"numbers": [1]}, under=("data",)).numbers == [1]
+    with pytest.raises(ForecastRejectedError, match=r"some: data\.0\.numbers: Field required"):
+        ANSWER.validated(TypeAdapter(list[Shape]), [{}], under=("data",))
+
+
+def test_instant_beyond_the_calendar_is_told_in_short() -> None:
+    assert instant_text(NOON_S) == "2026-03-02T12:00:00Z"
+    for at_s in (10**18, -(10**18), 10**400):
+        assert instant_text(at_s) == "a time beyond the calendar"
+
+
+INFO = SourceInfo(
+    name="some",
+    zone_ids=frozenset({"DE", "FR"}),
+    signal=SignalKind.AVERAGE,
+    scopes={"DE": frozenset({Scope.DIRECT}), "FR": frozenset(Scope)},
+    horizon_s=3600,
+    step_s=3600,
+    cadence_s=3600,
+    attribution="mine",
+    is_live=True,
+    history_s=0,
+)
+
+
+@pytest.mark.parametrize(
+    ("zone_id", "scope", "says"),
+    [
+        ("DE", Scope.LIFECYCLE, "no lifecycle values for zone 'DE'; it has direct values"),
+        ("DEE", Scope.DIRECT, "no direct values for zone 'DEE'; did you mean DE?"),
+        ("XX", Scope.DIRECT, "no direct values for zone 'XX'; known: DE, FR"),
+    ],
+)
+def test_zone_or_scope_that_is_not_declared_is_refused(
+    zone_id: str, scope: Scope, says: str
+) -> None:
+    for served in Scope:
+        require_served(INFO, "FR", served)
+    with pytest.raises(ForecastUnavailableError) as caught:
+        require_served(INFO, zone_id, scope)
+    assert caught.value.message == f"some: {says}"
+    assert caught.value.fields == {"zone": zone_id, "source": "some"}
 
 
 @pytest.mark.parametrize(

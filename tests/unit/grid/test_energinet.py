@@ -131,11 +131,11 @@ def test_records_become_a_series(records: list[Record], expected: list[float | N
         ([record("2026-01-20", 1.0)], "is not of the form YYYY-MM-DDThh:mm:ss"),
         ([record("2026-02-30T00:00:00", 1.0)], "is not of the form YYYY-MM-DDThh:mm:ss"),
         ([record("2026-01-20T14:02:00", 1.0)], "2026-01-20T14:02:00Z is not the start of 300 s"),
-        ([record("2026-01-20T14:00:00", -1.0)], "intensity -1.0 at 2026-01-20T14:00:00Z"),
+        ([record("2026-01-20T14:00:00", -1.0)], "intensity -1 g/kWh at 2026-01-20T14:00:00Z"),
         ([record("2026-01-20T14:00:00", float("nan"))], "records.0.CO2Emission: Input should be a"),
         ([record("2026-01-20T14:00:00", float("inf"))], "records.0.CO2Emission: Input should be a"),
         ([record("2026-01-20T14:00:00", "160")], "records.0.CO2Emission: Input should be a valid"),
-        ([record("2026-01-20T14:00:00", 3001)], "values outside 0 to 3000 g/kWh"),
+        ([record("2026-01-20T14:00:00", 3001)], "intensity 3001 g/kWh at 2026-01-20T14:00:00Z"),
         (
             [*GOOD, record("2026-01-20T14:05:00", 9)],
             "two values for 2026-01-20T14:05:00Z: 161.0 and 9.0",
@@ -144,7 +144,8 @@ def test_records_become_a_series(records: list[Record], expected: list[float | N
         ([*GOOD, record("2026-01-20T14:05:00", 9, "x" * 999)], "answered with area 'xxx"),
         (
             [record("2026-01-19T14:00:00", 1)],
-            "asked from 2026-01-20T14:02:00Z, answered from 2026-01-19T14:00:00Z",
+            "asked for 2026-01-20T14:02:00Z to 2026-01-20T15:02:00Z, "
+            "answered for 2026-01-19T14:00:00Z to 2026-01-19T14:05:00Z",
         ),
         (
             [{"Minutes5UTC": "2026-01-20T14:00:00", "PriceArea": "DK1"}],
@@ -361,7 +362,7 @@ def test_newest_hundred_first_are_seen_to_be_another_time(world: World) -> None:
         to.reply(json.dumps(world.api.document("/dataset/CO2EmisProg")).encode())
 
     world.api.misbehave(always=default)
-    with pytest.raises(ForecastRejectedError, match=r"asked from .* answered from 2026-01-21T18"):
+    with pytest.raises(ForecastRejectedError, match=r"asked for .* answered for 2026-01-21T18"):
         world.forecast("DK-DK1", Window(NOW, NOW + HOUR))
 
 
@@ -373,7 +374,9 @@ def test_stale_reply_is_rejected(world: World) -> None:
         ]
 
     world.api.serve_changed(older)
-    with pytest.raises(ForecastRejectedError, match="asked from 2026-01-20T14:02:00Z, answered"):
+    with pytest.raises(
+        ForecastRejectedError, match=r"asked for 2026-01-20T14:02:00Z to .* answered for"
+    ):
         world.forecast()
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 import pytest
 
 from adapters.grid.energy_charts import ZONES, EnergyCharts, parse_co2eq
@@ -57,7 +58,9 @@ def starts(series: IntensitySeries) -> list[datetime]:
 
 
 def grams(series: IntensitySeries) -> list[float | None]:
-    return [None if mg == GAP_MG else int(mg) / 1000 for mg in series.mg_per_kwh]
+    """At every quarter of an hour."""
+    quarters = np.repeat(series.mg_per_kwh, np.diff(series.edges_s) // 900)
+    return [None if mg == GAP_MG else int(mg) / 1000 for mg in quarters]
 
 
 def queries(api: FakeEnergyCharts) -> list[dict[str, str]]:
@@ -170,7 +173,7 @@ def body_with(**changed: object) -> Columns:
             "co2eq_forecast.0: Input should be a finite",
         ),
         (body_with(co2eq_forecast=[1.0, True]), "co2eq_forecast.1: Input should be a valid number"),
-        (body_with(co2eq_forecast=[1.0, 3001.0]), "values outside 0 to 3000 g/kWh"),
+        (body_with(co2eq_forecast=[1.0, 3001.0]), "intensity 3001 g/kWh at 2026-01-20T14:15:00Z"),
         (
             body_with(unix_seconds=["2026-01-20", 2]),
             "unix_seconds.0: Input should be a valid integer",

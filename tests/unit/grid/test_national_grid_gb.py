@@ -153,14 +153,14 @@ def test_local_times_are_asked_for_in_utc(api: FakeNationalGridGB, source: Natio
     assert starts(series)[0] == datetime(2026, 6, 30, 23, tzinfo=UTC)
 
 
-def test_half_hour_before_the_first_is_kept_and_moves_nothing(
+def test_half_hour_before_the_first_is_left_out_and_moves_nothing(
     api: FakeNationalGridGB, forecast: Fetch
 ) -> None:
     boundary = f"/intensity/{minute(TWO)}/fw48h"
     api.misbehave(raw_reply(api.good_body(boundary)))
     series = forecast()
-    assert starts(series)[:2] == [TWO - HALF, TWO]
-    assert grams(series)[:2] == [177, 178]
+    assert starts(series)[:2] == [TWO, HALF_PAST_TWO]
+    assert grams(series)[:2] == [178, 179]
 
 
 @pytest.mark.parametrize(
@@ -188,8 +188,8 @@ def test_half_hour_that_is_missing_is_a_gap_and_nothing_else_moves(
 ) -> None:
     api.serve_changed(lambda data: data[:2] + data[5:])
     series = forecast()
-    assert grams(series)[:6] == [178, 179, None, None, None, 183]
-    assert starts(series)[5] == TWO + 5 * HALF
+    assert grams(series)[:4] == [178, 179, None, 183]
+    assert starts(series)[:4] == [TWO, TWO + HALF, TWO + 2 * HALF, TWO + 5 * HALF]
 
 
 def test_null_is_a_gap(api: FakeNationalGridGB, forecast: Fetch) -> None:
@@ -325,7 +325,6 @@ def with_times(begins: str, ends: str) -> Callable[[list[Period]], object]:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (all_null, "every value is null"),
         (moved(timedelta(hours=-2)), "answered for 2026-01-20T12:00Z: stale"),
         (moved(timedelta(days=-365)), "answered for 2025-01-20T14:00Z: stale"),
         (
@@ -338,7 +337,7 @@ def with_times(begins: str, ends: str) -> Callable[[list[Period]], object]:
         ),
         (
             lambda data: moved(timedelta(minutes=-30))(data[:1]),
-            "answered from 2026-01-20T13:30:00Z to 2026-01-20T14:00:00Z",
+            "answered for 2026-01-20T13:30:00Z to 2026-01-20T14:00:00Z",
         ),
         (
             moved(timedelta(minutes=15)),
@@ -361,7 +360,7 @@ def with_times(begins: str, ends: str) -> Callable[[list[Period]], object]:
         (with_times("9999-12-31T23:00Z", "9999-12-31T23:30Z"), "answered for 9999-12-31T23:00Z"),
         (
             lambda data: [*data, {**data[0], "intensity": {"forecast": 7}}],
-            "two values for 2026-01-20T14:00Z",
+            "two values for 2026-01-20T14:00:00Z: 178.0 and 7.0",
         ),
         (without("from"), "data.0.from: Field required"),
         (without("to"), "data.0.to: Field required"),
@@ -417,6 +416,15 @@ def test_empty_list_is_no_answer(
     for fetch in (forecast, lambda: actuals(source, TWO, NOW)):
         with pytest.raises(ForecastUnavailableError, match="national_grid_gb: the reply is empty"):
             fetch()
+
+
+def test_forecast_without_a_value_is_no_answer_and_a_past_without_one_a_gap(
+    api: FakeNationalGridGB, source: NationalGridGB, forecast: Fetch
+) -> None:
+    api.serve_changed(all_null)
+    with pytest.raises(ForecastUnavailableError, match="no value from 2026-01-20T14:00:00Z to "):
+        forecast()
+    assert grams(actuals(source, TWO, NOW)) == [None]
 
 
 @pytest.mark.parametrize(
@@ -502,17 +510,21 @@ def test_retry_after_is_waited_for_and_the_good_answer_taken(
 
 
 @pytest.mark.parametrize(
-    ("zone_id", "scope"),
-    [("DE", Scope.DIRECT), ("gb", Scope.DIRECT), ("", Scope.DIRECT), ("GB", Scope.LIFECYCLE)],
+    ("zone_id", "scope", "says"),
+    [
+        ("DE", Scope.DIRECT, "known: GB"),
+        ("gb", Scope.DIRECT, "did you mean GB?"),
+        ("", Scope.DIRECT, "known: GB"),
+        ("GB", Scope.LIFECYCLE, "it has direct values"),
+    ],
 )
 def test_zone_or_scope_that_it_has_not_is_refused_without_asking(
-    api: FakeNationalGridGB, source: NationalGridGB, zone_id: str, scope: Scope
+    api: FakeNationalGridGB, source: NationalGridGB, zone_id: str, scope: Scope, says: str
 ) -> None:
     for fetch in (source.fetch_forecast, source.fetch_actuals):
         with pytest.raises(ForecastUnavailableError) as caught:
             fetch(zone_id, scope, AHEAD)
-        assert f"no {scope} values for zone {zone_id!r}" in caught.value.message
-        assert "GB with direct emissions" in caught.value.message
+        assert f"no {scope} values for zone {zone_id!r}; {says}" in caught.value.message
     assert api.asked == []
 
 

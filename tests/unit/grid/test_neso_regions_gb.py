@@ -145,10 +145,9 @@ GOOD = half_hour("2026-01-20T14:00Z", "2026-01-20T14:30Z", 198)
             {"regionid": 13, "data": [{**GOOD, "intensity": {"forecast": float("nan")}}]},
             "data.0.intensity.forecast: Input should be a finite number",
         ),
-        ({"regionid": 13, "data": [{**GOOD, "intensity": {}}]}, "every value is null"),
         (
             {"regionid": 13, "data": [GOOD, {**GOOD, "intensity": {"forecast": 1}}]},
-            "two values for 2026-01-20T14:00Z",
+            "two values for 2026-01-20T14:00:00Z: 198.0 and 1.0",
         ),
         (
             {"regionid": 13, "data": [half_hour("2026-01-20T11:00Z", "2026-01-20T11:30Z", 1)]},
@@ -183,6 +182,12 @@ def test_reply_without_half_hours_is_no_answer(data: object) -> None:
         parse_forecast({"data": data}, "GB-London", TWO)
     assert caught.value.message == "neso_regions_gb: the reply is empty"
     assert caught.value.fields == FIELDS
+
+
+def test_reply_without_a_value_is_no_answer() -> None:
+    data = {"regionid": 13, "data": [{**GOOD, "intensity": {}}]}
+    with pytest.raises(ForecastUnavailableError, match="no value from 2026-01-20T14:00:00Z"):
+        parse_forecast({"data": data}, "GB-London", TWO)
 
 
 def test_empty_body_is_no_answer(api: FakeNesoRegionsGB, source: NesoRegionsGB) -> None:
