@@ -116,6 +116,15 @@ class TraceSource:
         )
 
 
+def zones_in(path: Path) -> frozenset[str]:
+    """The zones that a file names.
+
+    Raises:
+        InvalidDataError: naming file, line, column and value.
+    """
+    return frozenset(_load(path))
+
+
 def _with_gaps(
     times: list[int], values: dict[int, float], step_s: int
 ) -> tuple[list[int], list[float]]:
