@@ -1,11 +1,10 @@
 """Loads the table of accelerators."""
 
-import csv
-import io
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
+from adapters.csv_table import read_table
 from scheduler.core.errors import InvalidDataError
 from scheduler.core.hardware import Accelerator, HardwareTable
 
@@ -31,44 +30,23 @@ def load_hardware(path: Path | None = None) -> HardwareTable:
 
 def parse_hardware(text: str, where: str) -> HardwareTable:
     """The table of that CSV text; `where` names it in errors."""
-    reader = csv.reader(io.StringIO(text, newline=""))
-    try:
-        rows = [(reader.line_num, row) for row in reader if row]
-    except csv.Error as error:
-        raise InvalidDataError(
-            f"{where}:{reader.line_num}: not CSV: {error}", field="columns"
-        ) from error
-    header = tuple(rows[0][1]) if rows else ()
-    if header != _COLUMNS:
-        raise InvalidDataError(
-            f"{where}: columns {', '.join(header)}; needed are {', '.join(_COLUMNS)}",
-            field="columns",
-        )
     accelerators = []
-    taken: dict[str, int] = {}
-    for line, row in rows[1:]:
-        accelerator = _accelerator(row, f"{where}:{line}")
+    taken: dict[str, str] = {}
+    for place, row in read_table(text, where, _COLUMNS):
+        accelerator = _accelerator(row, place)
         for name in (accelerator.name, *accelerator.aliases):
-            first = taken.setdefault(name.casefold(), line)
-            if first != line or not name.strip():
+            first = taken.setdefault(name.casefold(), place)
+            if first != place or not name.strip():
                 raise InvalidDataError(
-                    f"{where}:{line}: name {name!r} is empty or used in line {first} already",
+                    f"{place}: name {name!r} is empty or used in line {first.rpartition(':')[2]} already",
                     field="name",
                     value=name,
                 )
         accelerators.append(accelerator)
-    if not accelerators:
-        raise InvalidDataError(f"{where}: no rows", field="path", value=where)
     return HardwareTable(tuple(accelerators))
 
 
 def _accelerator(row: list[str], where: str) -> Accelerator:
-    if len(row) != len(_COLUMNS):
-        raise InvalidDataError(
-            f"{where}: {len(row)} cells under {len(_COLUMNS)} columns; put text with commas in quotes",
-            field="columns",
-            value=len(row),
-        )
     name, tdp_w, aliases, source = row
     try:
         return Accelerator(

@@ -51,7 +51,7 @@ _RESPONDENTS: Final = {
     "TEN": ("TVA",),
     "TEX": ("ERCO",),
 }
-_ZONES: Final = {
+ZONES: Final = {
     f"US-{area}-{respondent}": respondent
     for area, respondents in _RESPONDENTS.items()
     for respondent in respondents
@@ -119,9 +119,9 @@ class Eia:
         """Both scopes of every zone; values come some hours to a day late, and are revised."""
         return SourceInfo(
             name=_NAME,
-            zone_ids=frozenset(_ZONES),
+            zone_ids=frozenset(ZONES),
             signal=SignalKind.AVERAGE,
-            scopes=dict.fromkeys(_ZONES, frozenset(Scope)),
+            scopes=dict.fromkeys(ZONES, frozenset(Scope)),
             horizon_s=0,
             step_s=_HOUR_S,
             cadence_s=_HOUR_S,
@@ -132,7 +132,7 @@ class Eia:
 
     def fetch_actuals(self, zone_id: str, scope: Scope, window: Window) -> IntensitySeries:
         """Derived from the generation by fuel; gaps where too much of it is not published."""
-        require_zone(_NAME, _ZONES, zone_id, scope)
+        require_zone(_NAME, ZONES, zone_id, scope)
         low = hour_floor(window.start_at) - timedelta(days=LEAD_DAYS)
         # An hour more than needed, whether the last period counts as inside or not.
         whole = Window(low, hour_floor(window.end_at) + 2 * _HOUR)
@@ -221,7 +221,7 @@ def _query(zone_id: str, window: Window, *, offset: int) -> dict[str, str]:
     return {
         "frequency": "hourly",
         "data[0]": "value",
-        "facets[respondent][]": _ZONES[zone_id],
+        "facets[respondent][]": ZONES[zone_id],
         # Periods are named by the hour's end.
         "start": (window.start_at + _HOUR).strftime(_PERIOD),
         "end": window.end_at.strftime(_PERIOD),
@@ -237,8 +237,8 @@ def _query(zone_id: str, window: Window, *, offset: int) -> dict[str, str]:
 
 def _mw(row: _Row, zone_id: str) -> float:
     """Mean MW of the hour, NaN for null."""
-    if row.respondent != _ZONES[zone_id]:
-        why = f"asked for {_ZONES[zone_id]}, answered for {row.respondent!r:.40}"
+    if row.respondent != ZONES[zone_id]:
+        why = f"asked for {ZONES[zone_id]}, answered for {row.respondent!r:.40}"
         raise _rejected(zone_id, why)
     if row.unit != _UNIT:
         raise _rejected(zone_id, f"value-units {row.unit!r:.40} is not {_UNIT}")

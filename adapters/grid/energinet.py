@@ -22,6 +22,7 @@ FORECASTS: Final = "CO2EmisProg"
 ACTUALS: Final = "CO2Emis"
 _NAME: Final = "energinet"
 _AREAS: Final = {"DK-DK1": "DK1", "DK-DK2": "DK2"}
+ZONES: Final = frozenset(_AREAS)
 _STEP_S: Final = 300
 _CADENCE: Final = timedelta(minutes=15)
 _MINUTE: Final = timedelta(minutes=1)
@@ -65,7 +66,7 @@ class Energinet:
         """Both areas, direct; forecasts end tonight at worst, tomorrow night after midday."""
         return SourceInfo(
             name=_NAME,
-            zone_ids=frozenset(_AREAS),
+            zone_ids=ZONES,
             signal=SignalKind.AVERAGE,
             scopes=dict.fromkeys(_AREAS, frozenset({Scope.DIRECT})),
             horizon_s=11 * 3600,

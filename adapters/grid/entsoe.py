@@ -43,7 +43,7 @@ _REACH: Final = timedelta(hours=48)
 _SHORTEST: Final = timedelta(days=1)
 _PAGE: Final = {"A75": timedelta(days=7), "A65": timedelta(days=28), "A69": timedelta(days=28)}
 """Of one request: a page of quarter-hours of all types stays below two megabytes."""
-_DOMAINS: Final = {
+ZONES: Final = {
     "AT": "10YAT-APG------L",
     "BE": "10YBE----------2",
     "CH": "10YCH-SWISSGRIDZ",
@@ -114,9 +114,9 @@ class Entsoe:
         scopes = frozenset(Scope)
         return SourceInfo(
             name=SOURCE,
-            zone_ids=frozenset(_DOMAINS),
+            zone_ids=frozenset(ZONES),
             signal=SignalKind.AVERAGE,
-            scopes=dict.fromkeys(_DOMAINS, scopes),
+            scopes=dict.fromkeys(ZONES, scopes),
             horizon_s=30 * 3600,
             step_s=STEP_S,
             cadence_s=3600,
@@ -131,7 +131,7 @@ class Entsoe:
 
         Source: residual load split by recent shares, see `residual_dispatch`.
         """
-        require_zone(SOURCE, _DOMAINS, zone_id, scope)
+        require_zone(SOURCE, ZONES, zone_id, scope)
         low, now = hour_floor(window.start_at), hour_floor(self._clock.now())
         ahead = Window(low, min(_hour_ceil(window), low + _REACH))
         load = self._ask(zone_id, "A65", "A01", ahead)
@@ -157,7 +157,7 @@ class Entsoe:
 
     def fetch_actuals(self, zone_id: str, scope: Scope, window: Window) -> IntensitySeries:
         """Derived from the generation of each type; gaps where too much of it is not published."""
-        require_zone(SOURCE, _DOMAINS, zone_id, scope)
+        require_zone(SOURCE, ZONES, zone_id, scope)
         low = hour_floor(window.start_at)
         high = min(_hour_ceil(window), hour_floor(self._clock.now()) + _HOUR)
         if high <= low:
@@ -175,7 +175,7 @@ class Entsoe:
                 zone_id=zone_id,
                 kind=kind,
                 process=process,
-                domain=_DOMAINS[zone_id],
+                domain=ZONES[zone_id],
                 window=Window(low, high),
             )
             replies += self._replies(asked)

@@ -22,6 +22,7 @@ from scheduler.ports import SourceInfo
 
 _NAME: Final = "national_grid_gb"
 _ZONE: Final = "GB"
+ZONES: Final = frozenset({_ZONE})
 _MAX_SPAN: Final = timedelta(days=13, hours=23)
 """The API takes at most 14 days a request."""
 _GB: Final = HalfHours(answer=Answer(_NAME, _ZONE), place="Great Britain", may_be_zero=False)
@@ -38,7 +39,7 @@ class NationalGridGB:
         """One zone, direct emissions only, 47 h to be relied on."""
         return SourceInfo(
             name=_NAME,
-            zone_ids=frozenset({_ZONE}),
+            zone_ids=ZONES,
             signal=SignalKind.AVERAGE,
             scopes={_ZONE: frozenset({Scope.DIRECT})},
             horizon_s=47 * 3600,

@@ -103,6 +103,15 @@ class TraceSource:
         )
 
 
+def zones_in(path: Path) -> frozenset[str]:
+    """The zones that a file names.
+
+    Raises:
+        InvalidDataError: naming file, line, column and value.
+    """
+    return frozenset(_load(path))
+
+
 def _load(path: Path) -> dict[str, dict[int, float]]:
     """Per zone, grams per kWh by epoch second; NaN for gaps."""
     table = read_table(path, ("zone", "time", "g_per_kwh"))

@@ -294,9 +294,27 @@ def run_now(job: str) -> None:
     _verb(job, "run_now")
 
 
-@app.command()
-def regions(output: Format = Output.TABLE) -> None:
-    """List regions with their grid zone, clusters, and sources of intensity."""
+@app.command(context_settings={"ignore_unknown_options": True})  # -33.9,18.4 is no option
+def regions(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME...]",
+            help="zone, cloud region, country, provider's key, or latitude,longitude",
+        ),
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="list every name of the table")] = False,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="settings file whose sites are known as well")
+    ] = None,
+    output: Format = Output.TABLE,
+) -> None:
+    """List the service's regions with their zone, clusters and sources; or, without a service, resolve names."""
+    from scheduler.server import cli_regions  # noqa: PLC0415 - imports the sources
+
+    if names or all_:
+        cli_regions.resolve(names or [], is_all=all_, config=config, output=output)
+        return
     with _client() as client:
         document = client.regions()
     rows = [

@@ -21,6 +21,7 @@ from scheduler.core.forecast import Scope, SignalKind
 from scheduler.server.schemas import DurationS, Instant, ZeroOrDurationS, describe_errors
 from scheduler.server.source_settings import SourceSettings, WeatherSettings
 from scheduler.server.yaml_files import read_yaml
+from scheduler.server.zone_names import ZoneNames
 
 CONFIG_NAME: Final = "gridtide.yaml"
 _MOVES: Final = DataMoves()
@@ -118,7 +119,9 @@ class IntensitySettings(_Strict):
     sources: list[SourceSettings] = Field(
         default_factory=lambda: [SourceSettings(kind="typical_week")], min_length=1
     )
-    zones: dict[str, list[SourceSettings]] = Field(default_factory=dict)
+    zones: dict[str, list[SourceSettings]] = Field(
+        default_factory=dict, description="by zone, named as that of a cluster"
+    )
 
 
 class ClusterSettings(_Strict):
@@ -127,7 +130,11 @@ class ClusterSettings(_Strict):
     id: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
     kind: Literal["local"] = "local"
     region: str = Field(min_length=1, max_length=63)
-    zone: str = Field(min_length=1, max_length=63)
+    zone: str = Field(
+        min_length=1,
+        max_length=63,
+        description="zone, cloud region, country, provider's key, site, or a zone of a trace",
+    )
     pue: Pue = Field(default=1.2, description="one number, or 24 for the hours of the UTC day")
     price_per_gpu_hour: float | None = Field(default=None, ge=0, le=1e9, allow_inf_nan=False)
     queue_wait: ZeroOrDurationS = Field(
@@ -176,6 +183,7 @@ class Settings(BaseSettings):
     planning: PlanningSettings = Field(default_factory=PlanningSettings)
     intensity: IntensitySettings = Field(default_factory=IntensitySettings)
     clusters: list[ClusterSettings] = Field(min_length=1)
+    sites: dict[str, str] = Field(default_factory=dict, description="own names of zones")
     data_moves: DataMovesSettings = Field(default_factory=DataMovesSettings)
     clock: ClockSettings | None = None
 
@@ -218,7 +226,11 @@ def load_settings(path: Path | None) -> Settings:
     except ValidationError as error:
         lines = "; ".join(describe_errors(error, Settings)[:8])
         raise InvalidConfigError(f"{file}: {lines}", field="config") from error
-    return _anchored(settings, file.resolve().parent)
+    settings = _anchored(settings, file.resolve().parent)
+    try:
+        return _in_zones(settings)
+    except InvalidConfigError as error:
+        raise InvalidConfigError(f"{file}: {error.message}", **error.fields) from error
 
 
 def _anchored(settings: Settings, folder: Path) -> Settings:
@@ -236,6 +248,28 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
             source.path = folder / source.path
         if source.token_file is not None:
             source.token_file = folder / source.token_file
+    return settings
+
+
+def _in_zones(settings: Settings) -> Settings:
+    """The settings with zones in place of whatever they are called."""
+    intensity = settings.intensity
+    chains = [intensity.sources, *intensity.zones.values()]
+    names = ZoneNames((source.kind, source.path) for chain in chains for source in chain)
+    settings.sites = names.add_sites(settings.sites)
+    chosen = dict[str, tuple[str, list[SourceSettings]]]()
+    for name, chain in intensity.zones.items():
+        zone_id = names.zone_id(name, f"intensity.zones.{name}")
+        first, _ = chosen.setdefault(zone_id, (name, chain))
+        if first != name:
+            raise InvalidConfigError(
+                f"intensity.zones.{name}: is zone {zone_id}, and so is {first!r}; give one of them",
+                field=f"intensity.zones.{name}",
+                value=name,
+            )
+    intensity.zones = {zone_id: chain for zone_id, (_, chain) in chosen.items()}
+    for index, cluster in enumerate(settings.clusters):
+        cluster.zone = names.zone_id(cluster.zone, f"clusters.{index}.zone")
     return settings
 
 

@@ -191,9 +191,80 @@ def test_regions_forecast_report_and_doctor(run: Run, service: Service, tmp_path
     assert run("doctor").code == 0
 
 
+def test_regions_resolves_names_without_a_service(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRIDTIDE_URL", "http://127.0.0.1:9")
+    names = ("us-east-1", "gcp/europe-west1-b", "West Europe", "CISO", "-33.9,18.4", "gbr")
+    document = run("regions", *names, "--format", "json").json()
+    assert document["schema"] == "gridtide/resolved-regions/v1"
+    assert [one["given"] for one in document["regions"]] == list(names)
+    zones = ["US-MIDA-PJM", "BE", "NL", "US-CAL-CISO", "ZA", "GB"]
+    assert [one["zone"] for one in document["regions"]] == zones
+    first, *_, cape, britain = document["regions"]
+    assert first == {
+        "given": "us-east-1",
+        "name": "aws:us-east-1",
+        "zone": "US-MIDA-PJM",
+        "how": "cloud_region",
+        "place": "Northern Virginia",
+        "country": "US",
+        "latitude": 39.01,
+        "longitude": -77.43,
+        "distance_km": None,
+        "approximate": False,
+        "sources": first["sources"],
+    }
+    assert {"typical_week", "electricity_maps", "watttime"} <= set(first["sources"])
+    assert (cape["approximate"], cape["distance_km"], cape["latitude"]) == (True, 2.9, -33.9)
+    assert {"typical_week", "national_grid_gb"} <= set(britain["sources"])
+    table = run("regions", *names).out
+    assert "about 3 km" in table
+    assert "Saint-Ghislain" in table
+    listed = list(csv.DictReader(run("regions", *names, "--format", "csv").out.splitlines()))
+    assert [row["zone"] for row in listed] == zones
+    assert listed[0]["distance"] == ""
+    assert set(listed[0]["sources"].split()) == set(first["sources"])
+
+
+def test_regions_lists_the_whole_table(run: Run) -> None:
+    document = run("regions", "--all", "--format", "json").json()
+    assert document["schema"] == "gridtide/region-table/v1"
+    by_name = {one["name"]: one for one in document["regions"]}
+    assert len(by_name) == len(document["regions"]) > 300
+    assert by_name["azure:westeurope"]["zone"] == "NL"
+    assert by_name["IT"]["sources"] == ["energy_charts"]
+    assert by_name["GB-London"]["sources"] == ["neso_regions_gb"]
+    rows = list(csv.DictReader(run("regions", "--all", "--format", "csv").out.splitlines()))
+    assert [row["name"] for row in rows] == [one["name"] for one in document["regions"]]
+
+
+def test_regions_knows_the_sites_of_the_settings_that_are_named(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text(
+        "zone,time,g_per_kwh\nhome,2021-06-01T00:00:00Z,1\nhome,2021-06-01T01:00:00Z,1\n",
+        encoding="utf-8",
+    )
+    intensity = {"sources": [{"kind": "typical_week"}, {"kind": "trace", "path": "mine.csv"}]}
+    path = write_settings(
+        tmp_path, sites={"my-dc": "eu-west-3", "attic": "home"}, intensity=intensity
+    )
+    ran = run("regions", "my-dc", "attic", "--config", str(path), "--format", "json")
+    found = [(one["how"], one["zone"], one["place"]) for one in ran.json()["regions"]]
+    assert found == [("site", "FR", "France"), ("site", "home", None)]
+    assert ran.json()["regions"][1]["sources"] == []
+    assert "attic" in run("regions", "--all", "--config", str(path)).out
+    unknown = run("regions", "my-dc")
+    assert (unknown.code, unknown.out) == (2, "")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
+        (("regions", "DE", "us-esat-1"), 2, "did you mean us-east-1"),
+        (("regions", "US"), 2, "'US' can be US-CAL-BANC, "),
+        (("regions", "95,10"), 2, "is not latitude,longitude in degrees"),
+        (("regions", "DE", "--all"), 2, "give either names or --all"),
+        (("regions", "--al"), 2, "'--al' is not a zone"),
         (("submit", "--duration", "1h", "--deadline", "someday", "--", "x"), 2, "is not a time"),
         (("submit", "--duration", "1", "--patience", "1h", "--", "x"), 2, "no unit"),
         (("submit", "--duration", "1h", "--patience", "1h"), 2, "command"),

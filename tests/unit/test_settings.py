@@ -6,7 +6,7 @@ import pytest
 
 from adapters.store.intensity_archive import SqliteIntensityArchive
 from scheduler.core.errors import InvalidConfigError, InvalidInputError
-from scheduler.server.settings import is_loopback, load_settings
+from scheduler.server.settings import Settings, is_loopback, load_settings
 from scheduler.server.wiring import build_clock, build_fleet, build_forecaster, load_hardware
 
 MINIMAL = "clusters:\n  - {id: a, region: home, zone: DE, capacity: {CPU: 2}}\n"
@@ -16,13 +16,18 @@ def _cluster(more: str) -> str:
     return MINIMAL.replace("{CPU: 2}}", f"{{CPU: 2}}, {more}}}")
 
 
-def _load(tmp_path: Path, text: str) -> None:
+def _written(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "gridtide.yaml"
     path.write_text(text, encoding="utf-8")
-    settings = load_settings(path)
+    return path
+
+
+def _load(tmp_path: Path, text: str) -> Settings:
+    settings = load_settings(_written(tmp_path, text))
     hardware = load_hardware()
     fleet = build_fleet(settings, hardware)
     build_forecaster(settings, fleet, build_clock(settings), SqliteIntensityArchive(None))
+    return settings
 
 
 @pytest.mark.parametrize(
@@ -51,6 +56,34 @@ def _load(tmp_path: Path, text: str) -> None:
         (_cluster("queue_wait: 5"), "clusters.0.queue_wait: 5 has no unit"),
         (MINIMAL + "data_moves: {gb_per_s: 0}", "data_moves.gb_per_s"),
         (MINIMAL + "data_moves: {kwh_per_g: 1}", "did you mean kwh_per_gb"),
+        (
+            MINIMAL.replace("DE", "us-esat-1"),
+            "gridtide.yaml: clusters.0.zone: 'us-esat-1' is not a zone, cloud region, country or site "
+            "that is known; did you mean us-east-1",
+        ),
+        (MINIMAL.replace("DE", "US"), "clusters.0.zone: 'US' can be US-CAL-BANC, "),
+        (MINIMAL.replace("DE", "IT"), "clusters.0.zone: 'IT' can be IT-CNO, "),
+        (MINIMAL.replace("DE", "us-west-2"), "no configured source serves zone 'US-NW-PACW'"),
+        (
+            MINIMAL.replace("DE", "'47.56,7.59'"),
+            "clusters.0.zone: '47.56,7.59' is 74 km from Zurich in CH, the nearest place known; "
+            "beyond 50 km name the zone",
+        ),
+        (MINIMAL.replace("DE", "'0,0'"), "clusters.0.zone: '0,0': the nearest place known is"),
+        (
+            MINIMAL + "intensity: {zones: {DEE: [{kind: typical_week}]}}",
+            "intensity.zones.DEE: 'DEE' is not a zone",
+        ),
+        (
+            MINIMAL
+            + "intensity: {zones: {DEU: [{kind: typical_week}], de: [{kind: typical_week}]}}",
+            "intensity.zones.de: is zone DE, and so is 'DEU'",
+        ),
+        (MINIMAL + "sites: {my-dc: DEE}", "sites.my-dc: 'DEE' is not a zone"),
+        (MINIMAL + "sites: {a: b, b: DE}", "sites.a: 'b' is not a zone"),
+        (MINIMAL + "sites: {us-east-1: DE}", "sites.us-east-1: means zone US-MIDA-PJM already"),
+        (MINIMAL + "sites: {US: DE}", "sites.US: means several zones already"),
+        (MINIMAL.replace("DE", "my-d") + "sites: {my-dc: DE}", "did you mean my-dc"),
     ],
 )
 def test_wrong_settings_are_refused_with_file_key_and_valid_form(
@@ -108,6 +141,88 @@ def test_variable_overrides_what_moving_data_takes(
     path.write_text(MINIMAL, encoding="utf-8")
     monkeypatch.setenv("GRIDTIDE_DATA_MOVES__KWH_PER_GB", "0.06")
     assert load_settings(path).data_moves.kwh_per_gb == 0.06
+
+
+@pytest.mark.parametrize(
+    ("name", "zone_id"),
+    [
+        ("DE", "DE"),
+        ("de", "DE"),
+        ("eu-central-1b", "DE"),
+        ("Germany West Central", "DE"),
+        ("'52.5,13.4'", "DE"),
+        ("10Y1001A1001A83F", "DE"),
+        ("my-dc", "DE"),
+        ("us-east-1", "US-MIDA-PJM"),
+        ("ERCO", "US-TEX-ERCO"),
+        ("FRA", "FR"),
+        # Several zones for others, but one for the typical week.
+        ("SE", "SE"),
+    ],
+)
+def test_zone_of_a_cluster_goes_by_any_of_its_names(
+    tmp_path: Path, name: str, zone_id: str
+) -> None:
+    text = MINIMAL.replace("DE", name) + "sites: {my-dc: germanynorth}"
+    assert _load(tmp_path, text).clusters[0].zone == zone_id
+
+
+def test_chain_of_a_zone_goes_by_any_of_its_names(tmp_path: Path) -> None:
+    chain = "[{kind: national_grid_gb}, {kind: typical_week}]"
+    text = MINIMAL.replace("DE", "lab") + (
+        f"sites: {{lab: UK}}\nintensity: {{scope: direct, zones: {{eu-west-2: {chain}}}}}"
+    )
+    settings = _load(tmp_path, text)
+    assert settings.sites == {"lab": "GB"}
+    assert settings.clusters[0].zone == "GB"
+    assert [source.kind for source in settings.intensity.zones["GB"]] == [
+        "national_grid_gb",
+        "typical_week",
+    ]
+
+
+TRACE = """zone,time,g_per_kwh
+home,2021-06-01T00:00:00Z,100
+home,2021-06-01T01:00:00Z,110
+CISO,2021-06-01T00:00:00Z,200
+CISO,2021-06-01T01:00:00Z,210
+"""
+TRACED = "intensity: {sources: [{kind: trace, path: mine.csv}, {kind: typical_week}]}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "zone_id"),
+    [
+        ("home", "home"),
+        ("my-dc", "home"),
+        # What the file calls a zone is that zone, though it would be another one elsewhere.
+        ("CISO", "CISO"),
+        ("ciso", "US-CAL-CISO"),
+        ("DE", "DE"),
+    ],
+)
+def test_trace_may_have_zones_of_its_own(tmp_path: Path, name: str, zone_id: str) -> None:
+    (tmp_path / "mine.csv").write_text(TRACE, encoding="utf-8")
+    text = MINIMAL.replace("DE", name) + TRACED + "sites: {my-dc: home}"
+    assert _load(tmp_path, text).clusters[0].zone == zone_id
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (MINIMAL.replace("DE", "hoem") + TRACED, "clusters.0.zone: 'hoem' is not a zone"),
+        (MINIMAL.replace("DE", "hoem") + TRACED, "'home' is a zone of a source"),
+        (MINIMAL.replace("DE", "us-esat-1") + TRACED, "did you mean us-east-1"),
+        (MINIMAL + TRACED + "sites: {home: DE}", "sites.home: means zone home already"),
+    ],
+)
+def test_slip_is_refused_though_a_trace_may_have_any_zone(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    (tmp_path / "mine.csv").write_text(TRACE, encoding="utf-8")
+    with pytest.raises(InvalidConfigError) as caught:
+        load_settings(_written(tmp_path, text))
+    assert says in caught.value.message
 
 
 def test_shipped_example_is_valid() -> None:
