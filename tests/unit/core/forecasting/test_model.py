@@ -161,6 +161,22 @@ def test_fit_does_not_see_what_lies_after_its_anchor() -> None:
         np.testing.assert_array_equal(one.coefficients, other.coefficients)
 
 
+def test_forecast_does_not_look_at_what_lies_at_or_after_its_anchor() -> None:
+    values = np.array(wave(80 * 24).g_per_kwh)
+    anchor = FIRST + 70 * 24
+    said = values[:-24] * 1.1
+    published = Vintages(
+        vintage(FIRST + 24 * day, said[24 * day :][:48], FIRST + 24 * day) for day in range(71)
+    )
+    cut = Known(hours(values[: 70 * 24]), LEVEL, published=published)
+    values[70 * 24 :] = 2500.0
+    whole = Known(hours(values), LEVEL, published=published)
+    model = fit_model(cut, anchor=anchor - 48, n_days=2, has_weather=False)
+    made, expected = (model.forecast(known, anchor, anchor) for known in (whole, cut))
+    np.testing.assert_array_equal(made.logs, expected.logs)
+    np.testing.assert_array_equal(made.errors, expected.errors)
+
+
 def _slow_samples(
     past: dict[int, np.ndarray], history: HourlySeries, anchor: int, hour: int
 ) -> list[float]:

@@ -58,7 +58,7 @@ def _same(one: HourlyForecast, other: HourlyForecast) -> None:
     ],
 )
 def test_less_than_a_day_of_history_is_refused(history: HourlySeries, issued: int) -> None:
-    with pytest.raises(ForecastUnavailableError, match="zone DE: .* at least 1 day") as refused:
+    with pytest.raises(ForecastUnavailableError, match=r"zone DE: .* at least 1 day") as refused:
         _forecaster(history).forecast(issued, 24)
     assert refused.value.fields["zone"] == "DE"
 
