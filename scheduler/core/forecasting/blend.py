@@ -34,7 +34,8 @@ def blended(
             the past must be honest: made without what came after.
         published: of the same shape, NaN where nothing is published.
         truth: what came, shape (rows, hours), NaN where not known yet.
-        age_h: hours since the newest published forecast was issued.
+        age_h: hours from the issue of the newest published forecast to the first hour; less than 0 where it came
+            after hours that are over by now.
     """
     rows, hours = own.shape
     days = (rows, hours // DAY, DAY)
@@ -44,10 +45,11 @@ def blended(
     shape = np.where(is_known, apart - level, 0.0)
     error = (truth - own).reshape(days)
     is_judged = is_known & ~np.isnan(error)
-    # A day's level can be judged only where the whole of what was published of it is known.
+    # A day can be judged only where the truth of all that was published of it is known.
+    is_judged &= (is_judged == is_known).all(axis=2, keepdims=True)
     error_level = _mean(np.where(is_judged, error, 0.0), is_judged)
     error_shape = np.where(is_judged, error - error_level, 0.0)
-    prior = PRIOR_WEIGHT * np.exp(-(age_h + np.arange(hours)) / _FADES_H)
+    prior = PRIOR_WEIGHT * np.exp(-np.maximum(age_h + np.arange(hours), 0) / _FADES_H)
     shape_weight = _weight(
         np.where(is_judged, shape, 0.0).reshape(rows, hours),
         error_shape.reshape(rows, hours),

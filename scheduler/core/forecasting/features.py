@@ -35,7 +35,8 @@ def history_features(
 
     Returns:
         features, shape (n, 24, features), NaN where the past has a gap, and the base from which the target
-        is counted: the mean log intensity of the last seven same hours, shape (n, 24).
+        is counted: the mean log intensity of the last seven same hours, or of all 28 looked at where those are
+        unknown, shape (n, 24).
     """
     logs = history.logs()
     lookup = padded(logs)
@@ -46,7 +47,8 @@ def history_features(
         return pick(lookup, hours - history.first_hour)
 
     same_hour = at(last - _BACK)
-    base, four_weeks = _mean(same_hour[:7]), _mean(same_hour)
+    one_week, four_weeks = _mean(same_hour[:7]), _mean(same_hour)
+    base = np.where(np.isnan(one_week), four_weeks, one_week)
     weeks_back = WEEK * (-(-(day + 1) // 7) + np.arange(4))
     same_weekday = _mean(at(targets - weeks_back[:, None, None]))
     recent = _RecentMeans(logs, anchors - history.first_hour)

@@ -36,7 +36,8 @@ class Known:
     """What is known about a zone.
 
     Args:
-        level: shape (hours, `N_LEVEL`), coefficients that hold in any zone, for where its history is short.
+        level: shape (hours, `N_LEVEL`), hours in whole days, coefficients that hold in any zone, for where its
+            history is short; those of the last day hold for all days after it.
         weather, published: None where there is none.
     """
 
@@ -73,6 +74,8 @@ class HourlyForecast:
         The median is the expected intensity; quantiles never cross it.
         """
         outwards = np.clip(0.5 + _STRETCH * (share - 0.5), 0.0, 1.0)
+        if not len(self.errors):
+            return self.g_per_kwh
         counts = (~np.isnan(self.errors)).sum(axis=0)
         position = outwards * np.maximum(counts - 1, 0)
         low = np.floor(position).astype(np.int64)
@@ -95,6 +98,7 @@ class FittedModel:
         past: honest forecasts of theirs, log intensity, shape (n, hours).
         fits: per lead day; empty where the history is too short for coefficients of its own.
         own_share: how much these count against the common ones.
+        bounds: least and greatest log intensity that the fit saw.
     """
 
     anchor: int
@@ -128,7 +132,10 @@ class FittedModel:
         method = (
             ("ridge" if self.fits else "level") + ("+weather" if self.has_weather else "") + method
         )
-        return HourlyForecast(anchor, np.clip(logs[-1], *self.bounds), errors, method)
+        logs_since = known.history.until(anchor).logs()
+        low = np.fmin.reduce(logs_since, initial=self.bounds[0]) - _ROOM
+        high = np.fmax.reduce(logs_since, initial=self.bounds[1]) + _ROOM
+        return HourlyForecast(anchor, np.clip(logs[-1], low, high), errors, method)
 
     def _predicted(self, known: Known, anchors: NDArray[np.int64], lag: int) -> NDArray[np.float64]:
         days = []
@@ -159,7 +166,7 @@ class FittedModel:
         published = known.published.logs_at(hours, anchors + lag)
         if np.isnan(published[-1]).all():
             return own, ""
-        return blended(own, published, truth, now - newest), "+published"
+        return blended(own, published, truth, int(anchors[-1]) - newest), "+published"
 
 
 def fit_model(known: Known, *, anchor: int, n_days: int, has_weather: bool) -> FittedModel:
@@ -207,7 +214,7 @@ def fit_model(known: Known, *, anchor: int, n_days: int, has_weather: bool) -> F
         past=np.concatenate(days, axis=1),
         fits=tuple(fits),
         own_share=own_share,
-        bounds=(float(np.nanmin(seen) - _ROOM), float(np.nanmax(seen) + _ROOM)),
+        bounds=(float(np.nanmin(seen)), float(np.nanmax(seen))),
     )
 
 
@@ -216,7 +223,8 @@ def _by_level(
 ) -> NDArray[np.float64]:
     """What the common coefficients add to the base; what is unknown adds nothing."""
     part = np.nan_to_num(features[..., :N_LEVEL])
-    added: NDArray[np.float64] = (part * level[day * DAY : (day + 1) * DAY]).sum(-1)
+    first = min(day * DAY, len(level) - DAY)
+    added: NDArray[np.float64] = (part * level[first : first + DAY]).sum(-1)
     return added
 
 

@@ -46,17 +46,17 @@ class WeatherRuns:
 
     def __init__(self, runs: Iterable[WeatherRun]) -> None:
         """Brings every run to whole hours; of two runs issued together the last one counts."""
-        latest = {run.issued_s: run for run in runs}
+        latest = {run.issued_s: run for run in runs if len(run.times_s)}
         ordered = [latest[issued_s] for issued_s in sorted(latest)]
         hourly = [_hourly(run) for run in ordered]
-        length = max((len(values) for _, values in hourly), default=1)
+        self._length = np.array([len(values) for _, values in hourly], dtype=np.int64)
         self._issued_hour = np.array(
             [-(-run.issued_s // HOUR_S) for run in ordered], dtype=np.int64
         )
         self._first_hour = np.array([first for first, _ in hourly], dtype=np.int64)
-        self._values = np.full((len(ordered), length, len(VARIABLES)), np.nan)
+        self._values = np.full((len(ordered), self._length.max(initial=1), len(VARIABLES)), np.nan)
         for row, (_, values) in enumerate(hourly):
-            self._values[row] = _repeated_to(values, length)
+            self._values[row, : len(values)] = values
 
     def __len__(self) -> int:
         return len(self._issued_hour)
@@ -73,7 +73,7 @@ class WeatherRuns:
     def at(self, hours: NDArray[np.int64], known_by: NDArray[np.int64]) -> NDArray[np.float64]:
         """Weather at these hours by the newest run known at each.
 
-        Beyond its end a run repeats its last day.
+        Beyond its end a run repeats its last day; before its begin it holds its first value.
 
         Args:
             hours: hours since the epoch.
@@ -86,10 +86,9 @@ class WeatherRuns:
             return np.full((*hours.shape, len(VARIABLES)), np.nan)
         row = np.searchsorted(self._issued_hour, known_by, side="right") - 1
         lead = hours - self._first_hour[row]
-        length = self._values.shape[1]
-        beyond = lead - length + 1
+        beyond = lead - self._length[row] + 1
         lead = np.where(beyond > 0, lead - DAY * -(-beyond // DAY), lead)
-        found = self._values[row, np.minimum(np.maximum(lead, 0), length - 1)]
+        found = self._values[row, np.maximum(lead, 0)]
         return np.where((row < 0)[..., None], np.nan, found)
 
 
@@ -172,11 +171,3 @@ def _hourly(run: WeatherRun) -> tuple[int, NDArray[np.float64]]:
         times_s = run.times_s[known] + shift_s
         values[:, variable] = np.interp(at_s, times_s, run.values[known, variable])
     return first, values
-
-
-def _repeated_to(values: NDArray[np.float64], length: int) -> NDArray[np.float64]:
-    """The values, their last day repeated up to that length."""
-    day = values[-min(DAY, len(values)) :]
-    missing = length - len(values)
-    repeats = -(-missing // len(day))
-    return np.concatenate([values, *([day] * repeats)])[:length]
