@@ -146,8 +146,18 @@ def _picture(
 
 def _print_charts(pictures: Iterable[ForecastPicture]) -> None:
     width = shutil.get_terminal_size((WIDTH, 24)).columns
-    texts = ["\n".join(draw(picture, width=width)) for picture in pictures]
-    sys.stdout.write("\n\n".join(texts) + "\n")
+    text = "\n\n".join("\n".join(draw(picture, width=width)) for picture in pictures)
+    if not sys.stdout.isatty():
+        sys.stdout.write(text + "\n")
+        return
+    from rich.console import Console  # noqa: PLC0415 - imported late: help must be fast
+    from rich.text import Text  # noqa: PLC0415 - likewise
+
+    shown = Text(text, no_wrap=True)
+    shown.highlight_regex("[\u2800-\u28ff]+", "bold cyan")
+    shown.highlight_regex("[░┊]+", "dim")
+    shown.highlight_regex("!+|! fallback", "yellow")
+    Console(highlight=False, soft_wrap=True).print(shown)
 
 
 def write_page(path: Path, pictures: Sequence[ForecastPicture]) -> None:

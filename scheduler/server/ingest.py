@@ -278,10 +278,11 @@ def _since(text: str, now: datetime) -> datetime:
 
 
 def _windows(since: datetime, now: datetime) -> list[Window]:
-    """The time from then until now in pieces, newest first."""
+    """The time from then until now in pieces, newest first; none parts an hour."""
     windows, end = list[Window](), now
     while end > since:
-        windows.append(Window(max(since, end - _CHUNK), end))
+        begin = (end - _CHUNK).replace(minute=0, second=0, microsecond=0)
+        windows.append(Window(max(since, begin), end))
         end = windows[-1].start_at
     return windows
 
