@@ -39,7 +39,7 @@ NO_SERVICE = "http://127.0.0.1:9"
 
 def grams(zone: str, hour: int) -> float:
     """A day and a slower swing; France at a tenth of Germany."""
-    level = 300 + 80 * math.sin(2 * math.pi * hour / 24) + 30 * math.sin(2 * math.pi * hour / 301)
+    level = 300 + 80 * math.sin(2 * math.pi * hour / 24) + 10 * math.sin(2 * math.pi * hour / 301)
     return round(level / (10 if zone == "FR" else 1), 3)
 
 
@@ -581,6 +581,35 @@ def test_a_provider_that_is_not_there_is_a_failure(run: Run, tmp_path: Path) -> 
     ran = run(*words, "--zone", "FR", "--since", "1h")
     assert (ran.code, ran.out) == (1, "")
     assert "/co2eq no answer" in ran.err
+
+
+def test_what_was_ingested_is_what_the_service_forecasts_from(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = [{"kind": "energy_charts", "url": refused_url()}, {"kind": "typical_week"}]
+    with api(tmp_path, intensity={"sources": sources}) as (client, service):
+        monkeypatch.setenv("GRIDTIDE_URL", str(client.base_url))
+        monkeypatch.chdir(tmp_path)
+        hour = service.clock.now().replace(minute=0, second=0, microsecond=0)
+        rows = [
+            ("DE", format_instant(hour - HOUR * ago), grams("DE", hour.hour - ago % 24))
+            for ago in range(1, 24 * 20)
+        ]
+        past = write_history(tmp_path, rows)
+        assert run("forecast", "ingest", past, "--source", "grid-operator").code == 0
+        service.forecaster.remake(2 * DAY)
+        ran = run("forecast", "DE", "--format", "json")
+        points = ran.json()["points"]
+        first = points[0]
+        assert first["source"] == "built-in (level, history of grid-operator)"
+        assert first["is_fallback"] is True
+        assert first["quality"] == "forecast"
+        assert datetime.fromisoformat(first["issued_at"]) <= service.clock.now()
+        assert all(one["p10"] <= one["g_per_kwh"] <= one["p90"] for one in points)
+        chart = run("forecast", "DE").out
+        assert "░ from p10 to p90" in chart
+        assert "!!!!" in chart
+        assert "(! fallback)" in chart
 
 
 # ----------------------------------------------------------------------------- scores
