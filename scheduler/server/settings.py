@@ -248,6 +248,9 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
             source.path = folder / source.path
         if source.token_file is not None:
             source.token_file = folder / source.token_file
+    weather = settings.intensity.weather
+    if weather is not None and weather.token_file is not None:
+        weather.token_file = folder / weather.token_file
     return settings
 
 
@@ -268,6 +271,16 @@ def _in_zones(settings: Settings) -> Settings:
                 value=name,
             )
     intensity.zones = {zone_id: chain for zone_id, (_, chain) in chosen.items()}
+    for source in (one for chain in chains for one in chain):
+        source.names = {
+            names.zone_id(name, f"intensity: names of {source.kind}"): theirs
+            for name, theirs in source.names.items()
+        }
+    if intensity.weather is not None:
+        intensity.weather.places = {
+            names.zone_id(name, "intensity.weather.places"): places
+            for name, places in intensity.weather.places.items()
+        }
     for index, cluster in enumerate(settings.clusters):
         cluster.zone = names.zone_id(cluster.zone, f"clusters.{index}.zone")
     return settings

@@ -27,7 +27,7 @@ from scheduler.core.timegrid import format_instant
 from scheduler.ports import Check, Clock, ClusterAdapter, IntensityArchive, JobStore
 from scheduler.server.logs import configure_logs
 from scheduler.server.settings import ClusterSettings, Settings, load_settings
-from scheduler.server.sources import SourceBuilder
+from scheduler.server.sources import SourceBuilder, build_weather
 from scheduler.service.accountant import Accountant
 from scheduler.service.built_in import BuiltIn
 from scheduler.service.cycle import Cycle, Stages
@@ -225,7 +225,11 @@ def build_forecaster(
         clock=clock,
         level=load_level_coefficients(),
         kind=kind,
-        weather={},
+        weather=build_weather(
+            intensity.weather,
+            [zone for zone, chain in chains.items() if any(one.info.is_live for one in chain)],
+            clock,
+        ),
         history=timedelta(seconds=intensity.history),
     )
     return Forecaster(
