@@ -95,11 +95,15 @@ def ask(  # noqa: PLR0913, PLR0917 - options of a command
         _refuse_without_history([name for name, value in offline.items() if value is not None])
         _ask_service(named, horizon, html, output)
         return
-    from scheduler.server import forecast_prints, forecast_runs  # noqa: PLC0415 - imports numpy
+    from scheduler.server import (  # noqa: PLC0415 - likewise
+        forecast_prints,
+        forecast_requests,
+        forecast_runs,
+    )
 
-    issues = forecast_runs.parse_issues(issued_at, issued_from, issued_to, every)
-    n_hours = forecast_runs.parse_horizon(horizon)
-    shares = forecast_runs.parse_shares(quantiles or "0.1,0.5,0.9")
+    issues = forecast_requests.parse_issues(issued_at, issued_from, issued_to, every)
+    n_hours = forecast_requests.parse_horizon(horizon)
+    shares = forecast_requests.parse_shares(quantiles or "0.1,0.5,0.9")
     files = forecast_runs.ForecastFiles(history=history, weather=weather, published=published)
     forecast_prints.make_and_print(
         forecast_runs.FileForecasts(files, named),

@@ -85,18 +85,18 @@ def main(output: Path) -> int:
     _clear(folder)
     with console.status("compiling the planner (the first time only)"):
         warm_up()  # before the fast clock starts
-    config, url = _write_settings(folder)
+    config, url = write_settings(folder)
     console.print(
         f"Two clusters, DE and Texas, hourly intensity of April 2021 replayed at {SPEED:.0f}x: one hour takes "
         f"{SECONDS_PER_HOUR / SPEED} s.\nThe jobs are real processes on this machine; each stands in for a "
         "job on A100s and is accounted as one."
     )
     with (
-        _Service(config, folder / "service.log", console) as service,
+        DemoService(config, folder / "service.log", console) as service,
         GridtideClient(url) as client,
     ):
         service.wait_until_ready(client)
-        refusals = _run_jobs(client, service, console)
+        refusals = run_jobs(client, service, console)
         ledger = client.report_json()
         (folder / "ledger.json").write_text(json.dumps(ledger, indent=1), encoding="utf-8")
         (folder / "report.html").write_text(client.report_text("html"), encoding="utf-8")
@@ -119,7 +119,15 @@ def _clear(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def _write_settings(folder: Path) -> tuple[Path, str]:
+def write_settings(
+    folder: Path, zones: dict[str, list[dict[str, Any]]] | None = None
+) -> tuple[Path, str]:
+    """The settings file of the demo, and the address of its service.
+
+    Args:
+        folder: of the demo; what it keeps goes below it.
+        zones: chains of sources for single zones, instead of the replayed trace.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -130,7 +138,7 @@ def _write_settings(folder: Path) -> tuple[Path, str]:
         "server": {"port": port},
         "store": {"path": "state/gridtide.db"},
         "planning": {"slot": "15m", "horizon": "5d", "tick_every": 0.2},
-        "intensity": {"sources": [{"kind": "trace", "path": str(trace)}]},
+        "intensity": {"sources": [{"kind": "trace", "path": str(trace)}], "zones": zones or {}},
         "clock": {
             "origin_at": ORIGIN,
             "anchor_wall_s": time.time(),  # noqa: TID251 - the anchor of the fast clock is real time
@@ -157,7 +165,7 @@ def _cluster(name: str, region: str, zone: str, *, pue: float, gpus: int) -> dic
     }
 
 
-class _Service:
+class DemoService:
     """The service as a process of its own; started again should it die."""
 
     def __init__(self, config: Path, log: Path, console: Console) -> None:
@@ -166,7 +174,7 @@ class _Service:
         self._console = console
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> "_Service":
+    def __enter__(self) -> "DemoService":
         self._start()
         return self
 
@@ -223,7 +231,7 @@ class _Service:
             )
 
 
-def _run_jobs(client: GridtideClient, service: _Service, console: Console) -> list[str]:
+def run_jobs(client: GridtideClient, service: DemoService, console: Console) -> list[str]:
     """The refusals. Submits every job at its hour and waits until all have ended."""
     began = time.monotonic()
     refusals: list[str] = []

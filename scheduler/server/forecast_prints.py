@@ -19,6 +19,7 @@ from scheduler.server.forecast_pictures import (
     picture_of_document,
     picture_of_made,
 )
+from scheduler.server.forecast_requests import share_name
 
 if TYPE_CHECKING:
     from scheduler.server.forecast_runs import FileForecasts, MadeForecast
@@ -85,7 +86,6 @@ def _print_made(
     from scheduler.server.forecast_runs import (  # noqa: PLC0415 - imports numpy
         csv_rows,
         forecast_document,
-        share_name,
     )
 
     if kind == "csv":

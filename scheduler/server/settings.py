@@ -114,7 +114,7 @@ class IntensitySettings(_Strict):
     built_in: bool = Field(
         default=True, description="forecast from the history of live sources, blended with theirs"
     )
-    history: DurationS = Field(default=400 * 86_400, description="how far back it learns from")
+    history: DurationS = Field(default=366 * 86_400, description="how far back it learns from")
     weather: WeatherSettings | None = None
     sources: list[SourceSettings] = Field(
         default_factory=lambda: [SourceSettings(kind="typical_week")], min_length=1
@@ -248,6 +248,9 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
             source.path = folder / source.path
         if source.token_file is not None:
             source.token_file = folder / source.token_file
+    weather = settings.intensity.weather
+    if weather is not None and weather.token_file is not None:
+        weather.token_file = folder / weather.token_file
     return settings
 
 
@@ -268,6 +271,16 @@ def _in_zones(settings: Settings) -> Settings:
                 value=name,
             )
     intensity.zones = {zone_id: chain for zone_id, (_, chain) in chosen.items()}
+    for source in (one for chain in chains for one in chain):
+        source.names = {
+            names.zone_id(name, f"intensity: names of {source.kind}"): theirs
+            for name, theirs in source.names.items()
+        }
+    if intensity.weather is not None:
+        intensity.weather.places = {
+            names.zone_id(name, "intensity.weather.places"): places
+            for name, places in intensity.weather.places.items()
+        }
     for index, cluster in enumerate(settings.clusters):
         cluster.zone = names.zone_id(cluster.zone, f"clusters.{index}.zone")
     return settings

@@ -1,7 +1,7 @@
 """Builds the sources of intensity that the settings name. The only place that knows all of them."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -19,10 +19,12 @@ from adapters.grid import (
 from adapters.grid.trace import TraceSource
 from adapters.grid.typical_week import TypicalWeek
 from adapters.http_client import HttpClient
+from adapters.region_tables import load_regions
+from adapters.weather import open_meteo
 from scheduler.core.errors import InvalidConfigError
 from scheduler.core.forecast import Scope, SignalKind
-from scheduler.ports import Clock
-from scheduler.server.source_settings import TOKEN_ENV, SourceSettings
+from scheduler.ports import Clock, WeatherSource
+from scheduler.server.source_settings import TOKEN_ENV, SourceSettings, WeatherSettings
 from scheduler.service.fetching import Source
 
 
@@ -128,6 +130,39 @@ _BUILDERS: Final[Mapping[str, Callable[[SourceBuilder, SourceSettings], Source]]
     "eia": SourceBuilder._eia,
     "watttime": SourceBuilder._watttime,
 }
+
+
+def build_weather(
+    one: WeatherSettings | None, zone_ids: Iterable[str], clock: Clock
+) -> dict[str, WeatherSource]:
+    """The source of weather of each of these zones; empty where none is configured.
+
+    Raises:
+        InvalidConfigError: a zone without places, whose central point is not known either.
+    """
+    if one is None:
+        return {}
+    table = load_regions().zones
+    places = dict[str, list[tuple[float, float]]]()
+    for zone_id in zone_ids:
+        if zone_id not in one.places and zone_id not in table:
+            raise InvalidConfigError(
+                f"intensity.weather.places: where zone {zone_id!r} lies is not known; give its places",
+                field="intensity.weather.places",
+                value=zone_id,
+                valid=f"{{{zone_id}: [[52.5, 13.4]]}}",
+            )
+        places[zone_id] = one.places.get(zone_id) or [
+            (table[zone_id].latitude, table[zone_id].longitude)
+        ]
+    secrets = (
+        {"apikey": credential(one.kind, one.token_env, one.token_file)}
+        if one.token_env or one.token_file
+        else None
+    )
+    http = HttpClient(one.url or open_meteo.DEFAULT_URL, secret_params=secrets)
+    source = open_meteo.OpenMeteo(http, clock=clock, places=places)
+    return dict.fromkeys(places, source)
 
 
 def credential(kind: str, variable: str | None, file: Path | None) -> str:

@@ -27,10 +27,10 @@ from scheduler.core.timegrid import format_instant
 from scheduler.ports import Check, Clock, ClusterAdapter, IntensityArchive, JobStore
 from scheduler.server.logs import configure_logs
 from scheduler.server.settings import ClusterSettings, Settings, load_settings
-from scheduler.server.sources import SourceBuilder
+from scheduler.server.sources import SourceBuilder, build_weather
 from scheduler.service.accountant import Accountant
 from scheduler.service.built_in import BuiltIn
-from scheduler.service.cycle import Cycle, Stages
+from scheduler.service.cycle import Cycle, Pace, Stages
 from scheduler.service.dependencies import Dependencies
 from scheduler.service.dispatcher import Dispatcher
 from scheduler.service.fetching import Source
@@ -42,6 +42,7 @@ from scheduler.service.run_times import RunTimes
 from scheduler.service.sparing_archive import SparingArchive
 from scheduler.service.watcher import Watcher
 
+_MINUTE_S: Final = 60.0
 _ID_ALPHABET: Final = "abcdefghjkmnpqrstuvwxyz23456789"  # no look-alikes
 
 
@@ -142,7 +143,7 @@ def build_service(settings: Settings) -> Service:
         ),
         forecaster=forecaster,
         clock=clock,
-        tick_every_s=settings.planning.tick_every,
+        pace=_pace(settings),
         horizon=timedelta(seconds=settings.planning.horizon),
     )
     for adapter in clusters.values():
@@ -168,6 +169,15 @@ def build_service(settings: Settings) -> Service:
         cycle=cycle,
         lifecycle=lifecycle,
         clusters=clusters,
+    )
+
+
+def _pace(settings: Settings) -> Pace:
+    """Sources are looked at once a minute of the service's own time."""
+    speed = settings.clock.speed if settings.clock else 1.0
+    return Pace(
+        tick_every_s=settings.planning.tick_every,
+        refresh_every_s=max(1.0, _MINUTE_S / speed),
     )
 
 
@@ -225,7 +235,11 @@ def build_forecaster(
         clock=clock,
         level=load_level_coefficients(),
         kind=kind,
-        weather={},
+        weather=build_weather(
+            intensity.weather,
+            [zone for zone, chain in chains.items() if any(one.info.is_live for one in chain)],
+            clock,
+        ),
         history=timedelta(seconds=intensity.history),
     )
     return Forecaster(

@@ -31,6 +31,9 @@ _log = structlog.get_logger(__name__)
 NAME: Final = "built-in"
 _ENOUGH_DAYS: Final = 28.0
 """A history of so many days is preferred to a longer one of a source that comes later."""
+_WEATHER_EVERY_S: Final = 6 * 3600
+"""Global weather models run four times a day."""
+_WEATHER_GAP_S: Final = 2 * 86_400
 _LATELY: Final = timedelta(days=1)
 TRACK: Final = timedelta(days=70)
 """Published forecasts of so long ago still count for the blend and for scores."""
@@ -190,9 +193,12 @@ class BuiltIn:
         state = self._archive.claim(key, now_s=now_s, until_s=now_s + 300)
         if state is None:
             return False
-        since = datetime.fromtimestamp(
-            state.fetched_s or now_s - int(self.history.total_seconds()), UTC
-        )
+        since_s = now_s - int(self.history.total_seconds())
+        if state.fetched_s is not None:
+            # Runs kept when they were new are better to learn from than what is said of that day later.
+            had_lately = now_s - state.fetched_s < _WEATHER_GAP_S
+            since_s = now_s if had_lately else state.fetched_s
+        since = datetime.fromtimestamp(since_s, UTC)
         try:
             self._archive.add_runs(zone_id, source.fetch_runs(zone_id, since))
         except UpstreamError as error:
@@ -210,7 +216,7 @@ class BuiltIn:
             fetched_s=now_s,
             failures=0,
             error=None,
-            next_s=now_s + source.info.cadence_s,
+            next_s=now_s + max(source.info.cadence_s, _WEATHER_EVERY_S),
         )
         self._archive.put_state(key, done)
         return True

@@ -22,9 +22,8 @@ from scheduler.service.planning import Planning
 from scheduler.service.watcher import Watcher
 
 _log = structlog.get_logger(__name__)
-_REFRESH_EVERY_S: Final = 60.0
-"""How often is looked for sources that are due; each has its own cadence."""
-_JITTER_S: Final = 5.0
+_JITTER: Final = 0.1
+"""Share of the time between two looks at a source, so that replicas do not all ask at once."""
 T = TypeVar("T")
 
 
@@ -37,6 +36,14 @@ class TickReport:
     active: int = 0
     last_error: str | None = None
     last_ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """Seconds between two ticks, and between two looks for sources that are due."""
+
+    tick_every_s: float
+    refresh_every_s: float = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,14 +67,14 @@ class Cycle:
         stages: Stages,
         forecaster: Forecaster,
         clock: Clock,
-        tick_every_s: float,
+        pace: Pace,
         horizon: timedelta,
     ) -> None:
         self._store = store
         self._stages = stages
         self._forecaster = forecaster
         self._clock = clock
-        self._tick_every_s = tick_every_s
+        self._pace = pace
         self._horizon = horizon
         self._freed = 0
         self._last_tick_s = 0.0
@@ -143,7 +150,10 @@ class Cycle:
         )
         now = datetime.now(UTC)  # noqa: TID251 - APScheduler's timers run on the wall clock
         scheduler.add_job(
-            self.tick, IntervalTrigger(seconds=self._tick_every_s), id="tick", next_run_time=now
+            self.tick,
+            IntervalTrigger(seconds=self._pace.tick_every_s),
+            id="tick",
+            next_run_time=now,
         )
         beside: list[tuple[Callable[..., None], str, list[str]]] = [(self.remake, "remake", [])]
         beside += [
@@ -154,7 +164,9 @@ class Cycle:
         for work, label, arguments in beside:
             scheduler.add_job(
                 work,
-                IntervalTrigger(seconds=_REFRESH_EVERY_S, jitter=_JITTER_S),
+                IntervalTrigger(
+                    seconds=self._pace.refresh_every_s, jitter=_JITTER * self._pace.refresh_every_s
+                ),
                 args=arguments,
                 id=label,
                 next_run_time=now,
@@ -168,7 +180,7 @@ class Cycle:
             self._is_woken = True
             now = datetime.now(UTC)  # noqa: TID251 - APScheduler's timers run on the wall clock
             # A stream of wakes must not keep it ticking all the time: as long a rest as the last tick took.
-            rest = timedelta(seconds=min(self._last_tick_s, self._tick_every_s))
+            rest = timedelta(seconds=min(self._last_tick_s, self._pace.tick_every_s))
             self._scheduler.modify_job("tick", next_run_time=now + rest)
 
     def stop(self) -> None:

@@ -74,6 +74,10 @@ class HourlySeries:
         """Natural logarithms, shape (hours,), of intensities of at least `LEAST_G`."""
         return np.log(np.maximum(self.g_per_kwh, LEAST_G))
 
+    def logs_at(self, hours: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Log intensity at these hours, of their shape; NaN where unknown or outside."""
+        return np.log(np.maximum(self.at(hours), LEAST_G))
+
     def at(self, hours: NDArray[np.int64]) -> NDArray[np.float64]:
         """Intensity at these hours, of their shape; NaN where unknown or outside."""
         return pick(padded(self.g_per_kwh), hours - self.first_hour)

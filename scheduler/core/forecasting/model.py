@@ -94,7 +94,7 @@ class FittedModel:
 
     Args:
         anchor: first hour that the fit did not see.
-        anchors: of the training samples, shape (n,), a day apart.
+        anchors: of the last training samples, shape (n,), a day apart.
         past: honest forecasts of theirs, log intensity, shape (n, hours).
         fits: per lead day; empty where the history is too short for coefficients of its own.
         own_share: how much these count against the common ones.
@@ -122,11 +122,11 @@ class FittedModel:
         lag = now - anchor
         since = np.arange(self.anchor, anchor + 1, DAY)
         recent = self._predicted(known, since, lag)
-        anchors = np.concatenate([self.anchors[-_ROWS:], since])
-        own = np.concatenate([self.past[-_ROWS:], recent])
+        anchors = np.concatenate([self.anchors, since])
+        own = np.concatenate([self.past, recent])
         hours = anchors[:, None] + np.arange(own.shape[1])
         is_over = hours < anchor
-        truth = np.where(is_over, np.log(np.maximum(known.history.at(hours), 1.0)), np.nan)
+        truth = np.where(is_over, known.history.logs_at(hours), np.nan)
         logs, method = self._with_published(known, anchors, lag, (own, truth))
         errors = _error_samples((truth - logs)[:-1])
         method = (
@@ -199,18 +199,17 @@ def fit_model(known: Known, *, anchor: int, n_days: int, has_weather: bool) -> F
             if has_weather:
                 features = _with_weather(features, known, anchors, anchors, day)
             hours = anchors[:, None] + day * DAY + np.arange(DAY)
-            truth = np.log(np.maximum(known.history.at(hours), 1.0))
-            target = np.where(hours < anchor, truth - base, np.nan)
-            fit = fit_ridge(features, target, weights)
-            past = own_share * (base + fit.left_out) + (1 - own_share) * past
+            target = np.where(hours < anchor, known.history.logs_at(hours) - base, np.nan)
+            fit, left_out = fit_ridge(features, target, weights)
+            past = own_share * (base + left_out) + (1 - own_share) * past
             fits.append(fit)
-        days.append(past)
+        days.append(past[-_ROWS:])
     seen = known.history.until(anchor).logs()
     return FittedModel(
         anchor=anchor,
         n_days=n_days,
         has_weather=has_weather and own_share > 0,
-        anchors=anchors,
+        anchors=anchors[-_ROWS:],
         past=np.concatenate(days, axis=1),
         fits=tuple(fits),
         own_share=own_share,

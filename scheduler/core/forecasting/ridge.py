@@ -21,15 +21,12 @@ class RidgeFit:
     Args:
         mean, scale: shape (hours, features); features are standardised by them, unknown ones count as mean.
         coefficients: shape (hours, features); intercept: shape (hours,).
-        left_out: predictions for the training samples, each by the model fitted without it,
-            shape (samples, hours), NaN where a sample has no target.
     """
 
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
     coefficients: NDArray[np.float64]
     intercept: NDArray[np.float64]
-    left_out: NDArray[np.float64]
 
     def predict(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """Predictions, shape (n, hours), for features of shape (n, hours, features)."""
@@ -40,24 +37,28 @@ class RidgeFit:
 
 def fit_ridge(
     features: NDArray[np.float64], targets: NDArray[np.float64], weights: NDArray[np.float64]
-) -> RidgeFit:
-    """The fit of every hour at once, by its normal equations.
+) -> tuple[RidgeFit, NDArray[np.float64]]:
+    """The fit of every hour at once, by its normal equations, and honest predictions for its samples.
 
-    The left-out predictions come in closed form from the leverages, so that errors are honest
-    without a second fit.
+    Those are by the model fitted without the sample, in closed form from the leverages: so errors are
+    honest without a second fit.
 
     Args:
         features: shape (samples, hours, features), NaN where unknown.
         targets: shape (samples, hours), NaN where a sample does not count for that hour.
         weights: shape (samples,), positive.
+
+    Returns:
+        the fit, and predictions of shape (samples, hours).
     """
     counts = ~np.isnan(targets)
     share = np.where(counts, weights[:, None], 0.0)
     share /= np.maximum(share.sum(axis=0), 1e-300)
     known = np.where(np.isnan(features), 0.0, share[..., None])
-    mean = (np.nan_to_num(features) * known).sum(axis=0) / np.maximum(known.sum(axis=0), 1e-300)
+    total = np.maximum(known.sum(axis=0), 1e-300)
+    mean = (np.nan_to_num(features) * known).sum(axis=0) / total
     apart = np.where(np.isnan(features), 0.0, features - mean)
-    spread = np.sqrt((share[..., None] * apart**2).sum(axis=0))
+    spread = np.sqrt((known * apart**2).sum(axis=0) / total)
     scale = np.where(spread < _CONSTANT, np.inf, spread)
     scaled = _scaled(features, mean, scale).transpose(1, 0, 2)
     weighted = scaled * share.T[..., None]
@@ -70,7 +71,8 @@ def fit_ridge(
     fitted = (scaled @ coefficients[..., None])[..., 0].T + intercept
     leverage = share * (1.0 + ((scaled @ inverse) * scaled).sum(-1).T)
     error = (targets - fitted) / (1.0 - np.minimum(leverage, _MAX_LEVERAGE))
-    return RidgeFit(mean, scale, coefficients, intercept, targets - error)
+    left_out = np.where(counts, targets - error, fitted)
+    return RidgeFit(mean, scale, coefficients, intercept), left_out
 
 
 def _scaled(

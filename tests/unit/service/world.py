@@ -17,7 +17,7 @@ from scheduler.core.terms import Interruptible, ResourceOption
 from scheduler.core.timegrid import Window
 from scheduler.ports import SourceInfo
 from scheduler.service.accountant import Accountant
-from scheduler.service.cycle import Cycle, Stages
+from scheduler.service.cycle import Cycle, Pace, Stages
 from scheduler.service.dependencies import Dependencies
 from scheduler.service.dispatcher import Dispatcher
 from scheduler.service.forecaster import Forecaster
@@ -211,7 +211,7 @@ def make_world(
         ),
         forecaster=forecaster,
         clock=clock,
-        tick_every_s=1,
+        pace=Pace(tick_every_s=1),
         horizon=timedelta(days=4),
     )
     queue = JobQueue(

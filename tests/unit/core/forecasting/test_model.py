@@ -121,29 +121,33 @@ def test_training_starts_when_features_reach_back_enough(days: int, first: int) 
     history = wave(days * 24)
     known = Known(history, LEVEL)
     model = _fit(known)
-    assert ((model.anchors - FIRST) / 24).tolist() == list(range(first, days))
+    # The last 68 samples are kept for their errors, all of them teach.
     anchors = list(range(first, days))
+    assert ((model.anchors - FIRST) / 24).tolist() == anchors[-68:]
     weights = 0.5 ** ((days - np.array(anchors)) / 400)
     share = (days - 30) / 370
     common = _by_level(history, model.anchors, LEVEL)
     for lead in (0, 1):
         features, targets, base = _sample_days(history, anchors, lead)
-        fit = fit_ridge(features, targets, weights)
+        fit, left_out = fit_ridge(features, targets, weights)
         np.testing.assert_allclose(model.fits[lead].coefficients, fit.coefficients)
         day = slice(24 * lead, 24 * lead + 24)
         np.testing.assert_allclose(
             model.past[:, day],
-            share * (base + fit.left_out) + (1 - share) * common[:, day],
+            (share * (base + left_out))[-68:] + (1 - share) * common[:, day],
         )
-    # The second day of the last sample is not over.
-    assert np.isnan(model.past[-1, 24:]).all()
-    assert not np.isnan(model.past[-1, :24]).any()
+    assert not np.isnan(model.past).any()
 
 
 def test_training_looks_back_three_years_at_most() -> None:
     history = wave(4 * 365 * 24)
     model = _fit(Known(history, NO_LEVEL), 1)
-    assert len(model.anchors) == 3 * 365 - 28
+    same = _fit(Known(history.since(history.stop_hour - 3 * 365 * 24), NO_LEVEL), 1)
+    less = _fit(Known(history.since(history.stop_hour - 2 * 365 * 24), NO_LEVEL), 1)
+    np.testing.assert_allclose(
+        model.fits[0].coefficients, same.fits[0].coefficients, rtol=1e-5, atol=1e-9
+    )
+    assert not np.allclose(model.fits[0].coefficients, less.fits[0].coefficients, rtol=1e-2)
     assert model.anchors[-1] == history.stop_hour - 24
 
 

@@ -152,17 +152,17 @@ def _runs(first_day: int, stop_day: int) -> WeatherRuns:
     ("runs", "is_used"),
     [
         (_runs(0, 131), True),
-        (_runs(10, 131), True),
-        (_runs(11, 131), False),
+        (_runs(70, 131), True),
+        (_runs(71, 131), False),
         (_runs(0, 0), False),
         (_runs(0, 129), True),
         (_runs(0, 128), False),
         (_runs(120, 260), False),
     ],
-    ids=["every day", "120", "119", "none", "48 h old", "72 h old", "to come"],
+    ids=["every day", "60", "59", "none", "48 h old", "72 h old", "to come"],
 )
-def test_weather_is_used_from_120_fresh_runs_on(runs: WeatherRuns, is_used: bool) -> None:
-    assert (LEAST_RUNS, MAX_WEATHER_AGE_H) == (120, 48)
+def test_weather_is_used_from_60_fresh_runs_on(runs: WeatherRuns, is_used: bool) -> None:
+    assert (LEAST_RUNS, MAX_WEATHER_AGE_H) == (60, 48)
     # At the begin of day 130 a run issued then is there, but does not count among those of the past.
     made = _forecaster(wave(140 * 24), runs).forecast(FIRST + 130 * 24, 24)
     assert made.method == ("ridge+weather" if is_used else "ridge")
