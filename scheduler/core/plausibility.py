@@ -99,7 +99,7 @@ def _stuck_fault(series: IntensitySeries, past: Sequence[IntensitySeries]) -> st
     stuck_s = runs_s[-1] if len(runs_s) == 1 or not is_forecast else 0
     if series.provenance.signal is not SignalKind.AVERAGE or stuck_s < _STUCK_S:
         return None
-    if sum(map(_seconds, past)) < _SHORT_S or 2 * max(max(_runs(one)) for one in past) > stuck_s:
+    if sum(map(_seconds, past)) < _SHORT_S or 2 * max(max(_runs(one)) for one in past) >= stuck_s:
         return None
     last = series.mg_per_kwh[series.mg_per_kwh != GAP_MG][-1] / 1000.0
     return f"is {last:g} g/kWh for {stuck_s // 3600} h: stuck"

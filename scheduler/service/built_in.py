@@ -139,7 +139,8 @@ class BuiltIn:
         keys = [link.key for link in links]
         if zone_id in self._weather:
             keys.append(self._weather_key(zone_id))
-        return (now_s // HOUR_S, *(self._archive.state(key).fetched_s for key in keys))
+        states = [self._archive.state(key) for key in keys]
+        return (now_s // HOUR_S, *((state.fetched_s, state.reached_s) for state in states))
 
     def _forecast(self, zone_id: str, links: Sequence[Link], n_hours: int) -> IntensitySeries:
         now_s = self._now_s()
