@@ -80,24 +80,30 @@ class Table:
         return [value for cell in cells if (value := found[cell]) is not None]
 
 
-def read_table(path: Path, needed: Sequence[str | tuple[str, ...]]) -> Table:
-    """The rows of a file, of which there is one at least; other columns than the needed are left out.
+def read_table(
+    path: Path, needed: Sequence[str | tuple[str, ...]], *, optional: Sequence[str] = ()
+) -> Table:
+    """The rows of a file, of which there is one at least; columns that are not named are left out.
 
     Args:
         path: ends in `.parquet`, in `.gz` for gzipped CSV, or in anything else for CSV.
         needed: names of columns; of several in a tuple, the first that is there is taken.
+        optional: names of columns that are read where they are there.
 
     Raises:
         InvalidDataError: the file cannot be read, lacks a column, or has no rows.
         InvalidConfigError: Parquet is not installed.
     """
-    table = _from_parquet(path, needed) if path.suffix == ".parquet" else _from_csv(path, needed)
+    read = _from_parquet if path.suffix == ".parquet" else _from_csv
+    table = read(path, needed, optional)
     if not table.lines:
         raise InvalidDataError(f"{path}: no rows", field="path", value=str(path))
     return table
 
 
-def _from_csv(path: Path, needed: Sequence[str | tuple[str, ...]]) -> Table:
+def _from_csv(
+    path: Path, needed: Sequence[str | tuple[str, ...]], optional: Sequence[str]
+) -> Table:
     try:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
@@ -108,7 +114,7 @@ def _from_csv(path: Path, needed: Sequence[str | tuple[str, ...]]) -> Table:
     cells, lines = list[str](), list[int]()
     try:
         header = next(reader, [])
-        names = _present(path, needed, header)
+        names = _present(path, needed, optional, header)
         for row in reader:
             if not row:
                 continue
@@ -129,7 +135,9 @@ def _from_csv(path: Path, needed: Sequence[str | tuple[str, ...]]) -> Table:
     return Table(path, lines, columns)
 
 
-def _from_parquet(path: Path, needed: Sequence[str | tuple[str, ...]]) -> Table:
+def _from_parquet(
+    path: Path, needed: Sequence[str | tuple[str, ...]], optional: Sequence[str]
+) -> Table:
     try:
         from pyarrow import parquet  # noqa: PLC0415 - an extra of 170 MB
     except ImportError as error:
@@ -137,7 +145,7 @@ def _from_parquet(path: Path, needed: Sequence[str | tuple[str, ...]]) -> Table:
             f"{path}: Parquet needs pyarrow; install gridtide[parquet], or use CSV", field="path"
         ) from error
     try:
-        names = _present(path, needed, parquet.read_schema(path).names)
+        names = _present(path, needed, optional, parquet.read_schema(path).names)
         table = parquet.read_table(path, columns=names)
         columns = {name: _cells(table.column(name)) for name in names}
     except (OSError, ValueError, NotImplementedError) as error:
@@ -154,9 +162,12 @@ def _cells(column: Any) -> list[object]:
 
 
 def _present(
-    path: Path, needed: Sequence[str | tuple[str, ...]], header: Iterable[str]
+    path: Path,
+    needed: Sequence[str | tuple[str, ...]],
+    optional: Sequence[str],
+    header: Iterable[str],
 ) -> list[str]:
-    """The needed columns as they are called in the file."""
+    """The needed columns as they are called in the file, and the optional ones that are there."""
     there, names = set(header), list[str]()
     groups = [(one,) if isinstance(one, str) else one for one in needed]
     for group in groups:
@@ -168,7 +179,7 @@ def _present(
                 field=group[0],
             )
         names.append(name)
-    return names
+    return names + [name for name in optional if name in there]
 
 
 def _name(cell: object) -> str | None:

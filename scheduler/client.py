@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import httpx
 
@@ -132,8 +133,12 @@ class GridtideClient:
         return self._json("GET", "/v1/regions")
 
     def forecast(self, zone_id: str, *, horizon: str = "48h") -> Document:
-        """Intensity of a zone."""
-        return self._json("GET", f"/v1/forecasts/{zone_id}", params={"horizon": horizon})
+        """Intensity of a zone, by any name of it."""
+        return self._json("GET", f"/v1/forecasts/{quote(zone_id)}", params={"horizon": horizon})
+
+    def forecast_scores(self, zone_id: str) -> Document:
+        """How good the forecasts of a zone were."""
+        return self._json("GET", f"/v1/forecasts/{quote(zone_id)}/score")
 
     def report_json(self, **period: str) -> Document:
         """The ledger."""

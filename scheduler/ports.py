@@ -6,7 +6,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
-from scheduler.core.forecast import IntensitySeries, Scope, SignalKind
+import numpy as np
+from numpy.typing import NDArray
+
+from scheduler.core.forecast import IntensitySeries, Quality, Scope, SignalKind
 from scheduler.core.forecasting.vintages import Vintage
 from scheduler.core.forecasting.weather import WeatherRun
 from scheduler.core.job import JobId, JobRecord, JobState
@@ -325,6 +328,43 @@ class FetchState:
     error: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Sightings:
+    """Actual values of one series, each as it was seen at a time; arrays of int64, shape (n,).
+
+    Args:
+        start_s: when each interval begins, epoch seconds.
+        stop_s: when it ends.
+        mg_per_kwh: 0 or more.
+        seen_s: when the source said so.
+    """
+
+    start_s: NDArray[np.int64]
+    stop_s: NDArray[np.int64]
+    mg_per_kwh: NDArray[np.int64]
+    seen_s: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class SightingCount:
+    """What became of sightings.
+
+    Args:
+        new: of intervals of which nothing was known.
+        revised: that differ from what was seen before them.
+        repeated: that say what was known by then.
+    """
+
+    new: int = 0
+    revised: int = 0
+    repeated: int = 0
+
+    def __add__(self, other: "SightingCount") -> "SightingCount":
+        return SightingCount(
+            self.new + other.new, self.revised + other.revised, self.repeated + other.repeated
+        )
+
+
 class IntensityArchive(Protocol):
     """Remembers what sources said and when: actual values with their revisions, forecasts, weather.
 
@@ -349,6 +389,10 @@ class IntensityArchive(Protocol):
 
     def add_actuals(self, key: SeriesKey, series: IntensitySeries, *, seen_s: int) -> int:
         """Keeps the values that are new or differ from those seen last; returns how many."""
+        ...
+
+    def add_sightings(self, key: SeriesKey, seen: Sightings, *, quality: Quality) -> SightingCount:
+        """Keeps values of the past as they were seen one after another; twice is once."""
         ...
 
     def actuals(

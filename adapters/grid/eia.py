@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from adapters.grid.answer import Answer, require_served
 from adapters.grid.generation_mix import (
     FACTORS_VERSION,
     LEAD_DAYS,
@@ -16,11 +17,8 @@ from adapters.grid.generation_mix import (
     GenerationMix,
     build_series,
     hour_floor,
-    require_zone,
-    unavailable,
 )
 from adapters.http_client import HttpClient
-from scheduler.core.errors import ForecastRejectedError
 from scheduler.core.forecast import IntensitySeries, Provenance, Quality, Scope, SignalKind
 from scheduler.core.timegrid import Window, format_instant
 from scheduler.ports import SourceInfo
@@ -132,7 +130,7 @@ class Eia:
 
     def fetch_actuals(self, zone_id: str, scope: Scope, window: Window) -> IntensitySeries:
         """Derived from the generation by fuel; gaps where too much of it is not published."""
-        require_zone(_NAME, ZONES, zone_id, scope)
+        require_served(self.info, zone_id, scope)
         low = hour_floor(window.start_at) - timedelta(days=LEAD_DAYS)
         # An hour more than needed, whether the last period counts as inside or not.
         whole = Window(low, hour_floor(window.end_at) + 2 * _HOUR)
@@ -155,11 +153,11 @@ class Eia:
                 break
             if not page.data:
                 why = f"zone {zone_id}: the pages end after {len(rows)} of {page.total} rows"
-                raise unavailable(zone_id, _NAME, why)
+                raise Answer(_NAME, zone_id).unavailable(why)
         different = len({(row.period, row.fueltype) for row in rows})
         if len(rows) > _PAGE_ROWS and different < len(rows):
             why = f"pages overlap: {different} of {len(rows)} rows are different"
-            raise _rejected(zone_id, why)
+            raise Answer(_NAME, zone_id).rejected(why)
         return rows
 
 
@@ -180,10 +178,14 @@ def _page(body: object, zone_id: str, window: Window) -> _Page:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the reply"
-        raise _rejected(zone_id, f"{where}: {first['msg']}, not {first['input']!r:.80}") from error
+        raise Answer(_NAME, zone_id).rejected(
+            f"{where}: {first['msg']}, not {first['input']!r:.80}"
+        ) from error
     hours = int(window.duration_s) // _HOUR_S
     if page.total > hours * _MAX_TYPES:
-        raise _rejected(zone_id, f"total {page.total} is more than {hours} hours can have")
+        raise Answer(_NAME, zone_id).rejected(
+            f"total {page.total} is more than {hours} hours can have"
+        )
     return page
 
 
@@ -193,7 +195,7 @@ def build_mix(rows: Sequence[_Row], zone_id: str, window: Window) -> GenerationM
     Plants that take more than they make, and storage that takes, count as 0.
     """
     if not rows:
-        raise unavailable(zone_id, _NAME, f"no rows of zone {zone_id} for then")
+        raise Answer(_NAME, zone_id).unavailable(f"no rows of zone {zone_id} for then")
     low_s, hours = int(window.start_at.timestamp()), int(window.duration_s) // _HOUR_S
     ends_s = {period: _epoch_s(period, zone_id) for period in {row.period for row in rows}}
     mw: dict[str, NDArray[np.float64]] = {}
@@ -205,12 +207,11 @@ def build_mix(rows: Sequence[_Row], zone_id: str, window: Window) -> GenerationM
         of_type = mw.setdefault(row.fueltype, np.full(hours, np.nan))
         if not np.isnan(of_type[hour]) and of_type[hour] != value and not np.isnan(value):
             why = f"two values of {row.fueltype} for {row.period}: {of_type[hour]}, {value}"
-            raise _rejected(zone_id, why)
+            raise Answer(_NAME, zone_id).rejected(why)
         if not np.isnan(value):
             of_type[hour] = value
     if not mw:
-        raise _rejected(
-            zone_id,
+        raise Answer(_NAME, zone_id).rejected(
             f"asked for {format_instant(window.start_at)} to {format_instant(window.end_at)}, "
             f"answered for {rows[-1].period}: stale",
         )
@@ -239,13 +240,13 @@ def _mw(row: _Row, zone_id: str) -> float:
     """Mean MW of the hour, NaN for null."""
     if row.respondent != ZONES[zone_id]:
         why = f"asked for {ZONES[zone_id]}, answered for {row.respondent!r:.40}"
-        raise _rejected(zone_id, why)
+        raise Answer(_NAME, zone_id).rejected(why)
     if row.unit != _UNIT:
-        raise _rejected(zone_id, f"value-units {row.unit!r:.40} is not {_UNIT}")
+        raise Answer(_NAME, zone_id).rejected(f"value-units {row.unit!r:.40} is not {_UNIT}")
     if row.value is None:
         return math.nan
     if abs(row.value) > _MAX_MW:
-        raise _rejected(zone_id, f"value {row.value} of {row.period} cannot be MW")
+        raise Answer(_NAME, zone_id).rejected(f"value {row.value} of {row.period} cannot be MW")
     return max(row.value, 0.0)
 
 
@@ -254,8 +255,4 @@ def _epoch_s(period: str, zone_id: str) -> int:
         return int(datetime.strptime(period, _PERIOD).replace(tzinfo=UTC).timestamp())
     except ValueError as error:
         why = f"period {period!r:.40} is not of the form YYYY-MM-DDTHH"
-        raise _rejected(zone_id, why) from error
-
-
-def _rejected(zone_id: str, why: str) -> ForecastRejectedError:
-    return ForecastRejectedError(f"{_NAME}: {why}", zone=zone_id, source=_NAME)
+        raise Answer(_NAME, zone_id).rejected(why) from error

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from adapters.grid.answer import Answer, require_served
 from adapters.grid.entsoe_documents import (
     SOURCE,
     STEP_S,
@@ -26,8 +27,6 @@ from adapters.grid.generation_mix import (
     GenerationMix,
     build_series,
     hour_floor,
-    require_zone,
-    unavailable,
 )
 from adapters.grid.residual_dispatch import HISTORY_DAYS, Outlook, forecast_mix
 from adapters.http_client import HttpClient
@@ -131,12 +130,14 @@ class Entsoe:
 
         Source: residual load split by recent shares, see `residual_dispatch`.
         """
-        require_zone(SOURCE, ZONES, zone_id, scope)
+        require_served(self.info, zone_id, scope)
         low, now = hour_floor(window.start_at), hour_floor(self._clock.now())
         ahead = Window(low, min(_hour_ceil(window), low + _REACH))
         load = self._ask(zone_id, "A65", "A01", ahead)
         if not any(_LOAD in reply.mw for reply in load):
-            raise unavailable(zone_id, SOURCE, f"no load forecast of zone {zone_id} for then yet")
+            raise Answer(SOURCE, zone_id).unavailable(
+                f"no load forecast of zone {zone_id} for then yet"
+            )
         weather = self._ask(zone_id, "A69", "A01", ahead)
         past = Window(min(now, low) - timedelta(days=HISTORY_DAYS), max(now, low))
         whole = Window(past.start_at, max(ahead.end_at, past.end_at))
@@ -157,11 +158,11 @@ class Entsoe:
 
     def fetch_actuals(self, zone_id: str, scope: Scope, window: Window) -> IntensitySeries:
         """Derived from the generation of each type; gaps where too much of it is not published."""
-        require_zone(SOURCE, ZONES, zone_id, scope)
+        require_served(self.info, zone_id, scope)
         low = hour_floor(window.start_at)
         high = min(_hour_ceil(window), hour_floor(self._clock.now()) + _HOUR)
         if high <= low:
-            raise unavailable(zone_id, SOURCE, f"nothing is settled yet in zone {zone_id}")
+            raise Answer(SOURCE, zone_id).unavailable(f"nothing is settled yet in zone {zone_id}")
         whole = Window(low - timedelta(days=LEAD_DAYS), high)
         lines = join_replies(self._ask(zone_id, "A75", "A16", whole), whole)
         provenance = _provenance(scope, Quality.ESTIMATED)

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.grid.generation_mix import unavailable
+from adapters.grid.answer import Answer
 from scheduler.core.errors import ForecastRejectedError, ForecastUnavailableError
 from scheduler.core.timegrid import Window, format_instant
 
@@ -42,9 +42,7 @@ class Question:
 
     def rejected(self, why: str) -> ForecastRejectedError:
         """The error for a reply that cannot be true."""
-        return ForecastRejectedError(
-            f"{SOURCE}: {self.kind} of zone {self.zone_id}: {why}", zone=self.zone_id, source=SOURCE
-        )
+        return Answer(SOURCE, self.zone_id).rejected(f"{self.kind} of zone {self.zone_id}: {why}")
 
 
 class RangeTooLongError(ForecastUnavailableError):
@@ -149,7 +147,9 @@ def _require_no_match(root: ET.Element, asked: Question) -> None:
     says = "; ".join(reason.text or "" for reason in root.iterfind("Reason/text"))
     if "no matching data" in says.lower():
         return
-    error = unavailable(asked.zone_id, SOURCE, f"{asked.kind}: {says or 'no reason given'!s:.300}")
+    error = Answer(SOURCE, asked.zone_id).unavailable(
+        f"{asked.kind}: {says or 'no reason given'!s:.300}"
+    )
     if "exceed" in says.lower():
         raise RangeTooLongError(error.message, **error.fields)
     raise error

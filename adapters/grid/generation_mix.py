@@ -13,9 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from scheduler.core.errors import ForecastUnavailableError
+from adapters.grid.answer import Answer
 from scheduler.core.forecast import IntensitySeries, Provenance, Scope
-from scheduler.core.names import suggest
 from scheduler.core.timegrid import Window, format_instant
 
 FACTORS_VERSION: Final = "2026-08"
@@ -156,9 +155,7 @@ def build_series(
     touches = np.flatnonzero((edges_s[1:] > low_s) & (edges_s[:-1] < high_s))
     known = touches[~np.isnan(grams[touches])]
     if not len(known):
-        raise unavailable(
-            zone_id,
-            provenance.source.partition(" ")[0],
+        raise Answer(provenance.source.partition(" ")[0], zone_id).unavailable(
             f"no usable generation of zone {zone_id} from {format_instant(window.start_at)} "
             f"to {format_instant(window.end_at)}",
         )
@@ -166,23 +163,6 @@ def build_series(
     return IntensitySeries.from_g_per_kwh(
         zone_id, edges_s[kept.start : kept.stop + 1], grams[kept], provenance
     )
-
-
-def require_zone(source: str, zones: Collection[str], zone_id: str, scope: Scope) -> None:
-    """Passes for a zone of the source, which then has both scopes.
-
-    Raises:
-        ForecastUnavailableError: another zone; with the nearest name.
-    """
-    if zone_id not in zones:
-        raise unavailable(
-            zone_id, source, f"no {scope} values for zone {zone_id!r}; {suggest(zone_id, zones)}"
-        )
-
-
-def unavailable(zone_id: str, source: str, why: str) -> ForecastUnavailableError:
-    """The error of a source without a usable answer, its fields filled."""
-    return ForecastUnavailableError(f"{source}: {why}", zone=zone_id, source=source)
 
 
 def hour_floor(at: datetime) -> datetime:

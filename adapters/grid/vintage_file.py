@@ -2,7 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -20,6 +22,8 @@ from scheduler.core.forecast import (
 from scheduler.core.forecasting.vintages import Vintage
 from scheduler.core.timegrid import format_instant
 
+_QUANTILES: Final = ("p10", "p90")
+
 
 def load_vintages(
     path: Path, zones: Collection[str], *, signal: SignalKind, scope: Scope
@@ -28,7 +32,7 @@ def load_vintages(
 
     Args:
         path: CSV (also gzipped) or Parquet. `time` is the start of an interval; an empty `g_per_kwh`
-            is a gap.
+            is a gap. Quantiles in `p10` and `p90` are kept where a forecast states both throughout.
         zones: others are left out.
         signal: which kilowatt-hour all values are about.
         scope: which emissions they count.
@@ -36,10 +40,11 @@ def load_vintages(
     Raises:
         InvalidDataError: naming file, line, column and value.
     """
-    table = read_table(path, ("zone", "issued_at", "time", "g_per_kwh"))
-    grams = table.numbers("g_per_kwh", 0, MAX_G_PER_KWH)
+    table = read_table(path, ("zone", "issued_at", "time", "g_per_kwh"), optional=_QUANTILES)
+    names = ["g_per_kwh", *(_QUANTILES if set(_QUANTILES) <= set(table.columns) else ())]
+    values = np.stack([table.numbers(name, 0, MAX_G_PER_KWH) for name in names], axis=1)
     found: dict[str, list[Vintage]] = defaultdict(list)
-    for run in issued_runs(table, zones, grams[:, None]):
+    for run in issued_runs(table, zones, values):
         provenance = Provenance(
             source=path.name,
             signal=signal,
@@ -55,6 +60,11 @@ def _series(path: Path, run: IssuedRun, provenance: Provenance) -> IntensitySeri
     starts_s = run.times_s.tolist()
     require_even(path, f"{run.zone_id}, issued at {format_instant(run.issued_at)},", starts_s)
     edges, grams = with_gaps(starts_s, run.values[:, 0].tolist(), usual_step_s(starts_s))
-    return IntensitySeries.from_g_per_kwh(
+    series = IntensitySeries.from_g_per_kwh(
         run.zone_id, np.array(edges, dtype=np.int64), np.array(grams), provenance
     )
+    quantiles = np.rint(run.values[:, 1:] * 1000)
+    if not quantiles.shape[1] or len(quantiles) != len(grams) or np.isnan(quantiles).any():
+        return series
+    low, high = quantiles.T.astype(np.int64)
+    return replace(series, low_mg=low, high_mg=high)

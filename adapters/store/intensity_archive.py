@@ -4,9 +4,11 @@ import json
 import sqlite3
 import threading
 import zlib
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from operator import itemgetter
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -26,7 +28,7 @@ from scheduler.core.forecast import (
 )
 from scheduler.core.forecasting.vintages import Vintage
 from scheduler.core.forecasting.weather import VARIABLES, WeatherRun
-from scheduler.ports import FetchState, SeriesKey
+from scheduler.ports import FetchState, SeriesKey, SightingCount, Sightings
 
 APPLICATION_ID: Final = 0x47724369
 """'GrCi' in ASCII; marks the file as ours. Source: sqlite.org/fileformat2.html, offset 68."""
@@ -178,6 +180,21 @@ class SqliteIntensityArchive:
             db.executemany("INSERT OR REPLACE INTO actuals VALUES (?, ?, ?, ?, ?, ?)", fresh)
         return len(fresh)
 
+    def add_sightings(self, key: SeriesKey, seen: Sightings, *, quality: Quality) -> SightingCount:
+        """Keeps what is new or was revised, each as of when it was seen, in one transaction."""
+        if not len(seen.start_s):
+            return SightingCount()
+        order = np.lexsort((seen.start_s, seen.seen_s))
+        columns = (seen.start_s, seen.stop_s, seen.mg_per_kwh, seen.seen_s)
+        given = zip(*(column[order].tolist() for column in columns), strict=True)
+        with self._transaction() as db:
+            number = self._series(db, key)
+            known = _Revisions(db, number, int(seen.start_s.min()), int(seen.start_s.max()))
+            for start_s, stop_s, mg, seen_s in given:
+                known.see(start_s, seen_s, (stop_s, mg, quality))
+            db.executemany("INSERT OR REPLACE INTO actuals VALUES (?, ?, ?, ?, ?, ?)", known.fresh)
+        return SightingCount(known.new, known.revised, known.repeated)
+
     def actuals(
         self, key: SeriesKey, *, since_s: int, until_s: int, seen_by_s: int | None = None
     ) -> IntensitySeries | None:
@@ -316,6 +333,38 @@ class SqliteIntensityArchive:
         """The number of a series, 0 where there is none: reading must not need to write."""
         row = self._db.execute(_SERIES_ID, _columns(key)).fetchone()
         return int(row[0]) if row else 0
+
+
+class _Revisions:
+    """Every value that a series had and has, by the start of its interval."""
+
+    def __init__(self, db: sqlite3.Connection, series: int, first_s: int, last_s: int) -> None:
+        self._series = series
+        self._told: dict[int, list[tuple[int, tuple[int, int, str]]]] = {}
+        self.fresh: list[tuple[int, int, int, int, int, str]] = []
+        self.new = self.revised = self.repeated = 0
+        rows = db.execute(
+            "SELECT start_s, seen_s, stop_s, mg_per_kwh, quality FROM actuals"
+            " WHERE series = ? AND start_s BETWEEN ? AND ? ORDER BY start_s, seen_s",
+            (series, first_s, last_s),
+        )
+        for start_s, seen_s, *value in rows:
+            self._told.setdefault(start_s, []).append((seen_s, (value[0], value[1], value[2])))
+
+    def see(self, start_s: int, seen_s: int, value: tuple[int, int, str]) -> None:
+        """Counts the value, and remembers it where it differs from what was known by then."""
+        told = self._told.setdefault(start_s, [])
+        at = bisect_right(told, seen_s, key=itemgetter(0))
+        if at and told[at - 1][1] == value:
+            self.repeated += 1
+            return
+        if told:
+            self.revised += 1
+        else:
+            self.new += 1
+        told.insert(at, (seen_s, value))
+        stop_s, mg, quality = value
+        self.fresh.append((self._series, start_s, seen_s, stop_s, mg, quality))
 
 
 def _opened(path: Path | None) -> sqlite3.Connection:

@@ -140,6 +140,20 @@ class IntensitySeries:
         """First and last instant that the edges span, in epoch seconds (gaps may lie between)."""
         return int(self.edges_s[0]), int(self.edges_s[-1])
 
+    def ended_by(self, at_s: float) -> "IntensitySeries | None":
+        """Only the intervals that have ended by that epoch second; None where no value is among them."""
+        count = max(int(np.searchsorted(self.edges_s, at_s, side="right")) - 1, 0)
+        if not (self.mg_per_kwh[:count] != GAP_MG).any():
+            return None
+        return IntensitySeries(
+            zone_id=self.zone_id,
+            edges_s=self.edges_s[: count + 1],
+            mg_per_kwh=self.mg_per_kwh[:count],
+            provenance=self.provenance,
+            low_mg=None if self.low_mg is None else self.low_mg[:count],
+            high_mg=None if self.high_mg is None else self.high_mg[:count],
+        )
+
     def cumulative(
         self, at_s: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -169,12 +183,23 @@ class IntensitySeries:
         mg_s, gap_s = self.cumulative(at_s)
         return None if gap_s[1] - gap_s[0] > 1e-3 else float(mg_s[1] - mg_s[0])
 
+    def band_mg(self, grid: SlotGrid) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """Mean quantiles of 10 and 90 % a slot in mg/kWh, shape (slots,); None where none are stated."""
+        if self.low_mg is None or self.high_mg is None:
+            return None
+        low, high = (
+            replace(self, mg_per_kwh=_possible(values), low_mg=None, high_mg=None).resampled(grid)[
+                0
+            ]
+            for values in (self.low_mg, self.high_mg)
+        )
+        return low, high
+
     def error_mg(self, grid: SlotGrid) -> NDArray[np.float64]:
         """Standard deviation of the error in mg/kWh, shape (slots,), as of a normal one; 0 where not stated."""
         if self.low_mg is None or self.high_mg is None:
             return np.zeros(grid.n_slots)
-        # A quantile may be stated beyond what intensity can be; no plan may fail for that.
-        spread_mg = np.clip(self.high_mg - self.low_mg, 0, round(MAX_G_PER_KWH * 1000))
+        spread_mg = _possible(self.high_mg - self.low_mg)
         spread = replace(self, mg_per_kwh=spread_mg, low_mg=None, high_mg=None)
         return spread.resampled(grid)[0] / _SPREAD
 
@@ -301,6 +326,11 @@ def build_matrix(
             tuple(series.provenance for series in layers) for layers in series_by_zone.values()
         ),
     )
+
+
+def _possible(mg_per_kwh: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Quantiles may be stated beyond what intensity can be; no plan may fail for that."""
+    return np.clip(mg_per_kwh, 0, round(MAX_G_PER_KWH * 1000))
 
 
 def epoch_s(at: datetime) -> int:

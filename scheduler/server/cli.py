@@ -1,21 +1,20 @@
 """The command line. Results on stdout, messages on stderr; heavy modules are imported by the command that needs them."""
 
-import contextlib
 import errno
 import os
 import sys
-from collections.abc import Iterator
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scheduler.core.errors import GridtideError, InfeasibleError, InvalidInputError, NotFoundError
+from scheduler.server.cli_forecast import app as forecast_app
+from scheduler.server.cli_options import Config, Format, Output, connected
 from scheduler.server.cli_output import grams, local, print_document, print_rows, say
 
 if TYPE_CHECKING:
-    from scheduler.client import GridtideClient
+    pass
 
 app = typer.Typer(
     name="gridtide",
@@ -29,28 +28,6 @@ token_app = typer.Typer(
     help="Tokens for a service that listens beyond loopback.", no_args_is_help=True
 )
 app.add_typer(token_app, name="token")
-
-
-class Output(StrEnum):
-    """How results are printed."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-
-
-Format = Annotated[Output, typer.Option("--format", help="table, json or csv")]
-Config = Annotated[
-    Path | None, typer.Option("--config", help="settings file; default gridtide.yaml")
-]
-
-
-@contextlib.contextmanager
-def _client() -> Iterator["GridtideClient"]:
-    from scheduler.client import GridtideClient  # noqa: PLC0415 - imports httpx
-
-    with GridtideClient() as client:
-        yield client
 
 
 @app.command()
@@ -140,7 +117,7 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command
 def _send(specs: list[dict[str, Any]], file: Path | None, *, dry_run: bool, output: Output) -> None:
     from scheduler.server import cli_jobs  # noqa: PLC0415 - likewise
 
-    with _client() as client:
+    with connected() as client:
         try:
             if dry_run:
                 for spec in specs:
@@ -192,7 +169,7 @@ def plan(  # noqa: PLR0917 - options of a command
             raise typer.Exit(3)  # not possible as asked
         return
     assert file is not None
-    with _client() as client:
+    with connected() as client:
         for spec in load_jobs(file):
             _print_dry_run(client.dry_run(spec), output)
 
@@ -207,7 +184,7 @@ def list_(
     """List jobs, newest first."""
     jobs: list[dict[str, Any]] = []
     after: str | None = None
-    with _client() as client:
+    with connected() as client:
         while len(jobs) < limit:
             page = client.list_jobs(
                 states=state or (), project=project, after=after, limit=min(1000, limit - len(jobs))
@@ -236,7 +213,7 @@ def show(job: str, output: Format = Output.TABLE) -> None:
     """Show a job and what happened to it."""
     from scheduler.server import cli_jobs  # noqa: PLC0415 - imports yaml
 
-    with _client() as client:
+    with connected() as client:
         document = client.get_job(job)
         events = client.events(job)
     if output is Output.JSON:
@@ -254,7 +231,7 @@ def show(job: str, output: Format = Output.TABLE) -> None:
 @app.command()
 def explain(job: str, output: Format = Output.TABLE) -> None:
     """Say why a job runs there and then, what came second, and what more time would buy."""
-    with _client() as client:
+    with connected() as client:
         document = client.explain(job)
     if output is Output.JSON:
         print_document(document)
@@ -264,7 +241,7 @@ def explain(job: str, output: Format = Output.TABLE) -> None:
 
 
 def _verb(job: str, verb: str) -> None:
-    with _client() as client:
+    with connected() as client:
         document = getattr(client, verb)(job)
     wish = "" if document["wanted"] == "run" else f" ({document['wanted']} requested)"
     typer.echo(f"{document['id']}: {document['state']}{wish}")
@@ -315,7 +292,7 @@ def regions(
     if names or all_:
         cli_regions.resolve(names or [], is_all=all_, config=config, output=output)
         return
-    with _client() as client:
+    with connected() as client:
         document = client.regions()
     rows = [
         (
@@ -329,29 +306,7 @@ def regions(
     print_rows(output, document, ("region", "zone", "clusters", "sources"), rows)
 
 
-@app.command()
-def forecast(
-    zone: str, horizon: Annotated[str, typer.Option()] = "48h", output: Format = Output.TABLE
-) -> None:
-    """Show the intensity of a zone over the next hours."""
-    with _client() as client:
-        document = client.forecast(zone, horizon=horizon)
-    points = document["points"]
-    highest = max((point["g_per_kwh"] or 0 for point in points), default=0) or 1
-    rows = [
-        (
-            local(point["time"]) if output is Output.TABLE else point["time"],
-            None if point["g_per_kwh"] is None else f"{point['g_per_kwh']:.0f}",
-            *(
-                ("█" * round(40 * (point["g_per_kwh"] or 0) / highest),)
-                if output is Output.TABLE
-                else ()
-            ),
-        )
-        for point in points
-    ]
-    columns = ("time", "g/kWh", *(("",) if output is Output.TABLE else ()))
-    print_rows(output, document, columns, rows)
+app.add_typer(forecast_app, name="forecast")
 
 
 @app.command()
@@ -369,7 +324,7 @@ def report(
             f"format: {output!r} is not table, json, csv or html", field="format", value=output
         )
     period = {key: value for key, value in (("from", from_), ("to", to)) if value}
-    with _client() as client:
+    with connected() as client:
         if output in ("csv", "html"):
             text = client.report_text(output, **period)
             if file is None:
@@ -408,7 +363,7 @@ def doctor(config: Config = None, output: Format = Output.TABLE) -> None:
     checks: list[dict[str, Any]] | None = None
     if config is None:
         try:
-            with _client() as client:
+            with connected() as client:
                 checks = client.readiness()["checks"]
         except ServiceUnreachableError:
             say("no service answers; checking the settings here instead")

@@ -5,9 +5,12 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 Document = dict[str, Any]
+_Item = TypeVar("_Item")
+_LONG: Final = 3
+"""So few items are done before a bar is seen."""
 BARS: Final = " ▁▂▃▄▅▆▇█"
 
 
@@ -42,6 +45,16 @@ def _print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> No
     for row in rows:
         table.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def tracked(items: Sequence[_Item], what: str) -> Iterable[_Item]:
+    """The items, with a bar on stderr while they are worked through, where that is a terminal."""
+    if len(items) < _LONG or not sys.stderr.isatty():
+        return items
+    from rich.console import Console  # noqa: PLC0415 - imported late: help must be fast
+    from rich.progress import track  # noqa: PLC0415 - likewise
+
+    return track(items, description=what, console=Console(stderr=True), transient=True)
 
 
 def say(message: str) -> None:

@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Res
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.types import ASGIApp
 
+from adapters.region_tables import load_regions
 from scheduler.core.errors import (
     ConflictError,
     GridtideError,
@@ -20,9 +21,9 @@ from scheduler.core.errors import (
     NotFoundError,
 )
 from scheduler.core.job import Job, JobRecord, JobState, Placement
-from scheduler.core.names import suggest
+from scheduler.core.names import nearest, suggest
 from scheduler.core.planner.search import WindowSearch
-from scheduler.core.timegrid import SlotGrid, format_instant, parse_instant
+from scheduler.core.timegrid import SlotGrid, Window, format_instant, parse_instant
 from scheduler.core.units import parse_duration
 from scheduler.server import reports, schemas, views
 from scheduler.server.gate import Endpoint, Gate
@@ -49,6 +50,7 @@ def build_api(service: Service) -> ASGIApp:
     submit = _add_job_routes(app, service)
     _add_verb_routes(app, service)
     _add_read_routes(app, service)
+    _add_forecast_routes(app, service)
     _add_report_routes(app, service)
     _add_probe_routes(app, service)
     # FastAPI would spend more on a submission than all that we do for it: the gate calls it itself.
@@ -233,20 +235,50 @@ def _add_read_routes(app: FastAPI, service: Service) -> None:
             _places(service), service.forecaster.infos, service.forecaster.statuses()
         )
 
-    @app.get("/v1/forecasts/{zone_id}")
-    def forecast(zone_id: str, horizon: str = "48h") -> views.Document:
-        known = service.fleet.zone_ids
-        if zone_id not in known:
-            raise NotFoundError(
-                f"zone {zone_id!r} has no cluster here; {suggest(zone_id, known)}",
-                field="zone",
-                value=zone_id,
-            )
+
+def _add_forecast_routes(app: FastAPI, service: Service) -> None:
+    # A path: zones of a trace, and names of cloud regions, may hold a slash.
+    @app.get("/v1/forecasts/{zone:path}/score")
+    def score(zone: str) -> views.Document:
+        zone_id = _zone_id(service, zone)
+        found = service.forecaster.scores(zone_id)
+        return views.score_views((zone_id, source, one) for source, one in found.items())
+
+    @app.get("/v1/forecasts/{zone:path}")
+    def forecast(zone: str, horizon: str = "48h") -> views.Document:
+        zone_id = _zone_id(service, zone)
         horizon_s = min(parse_duration(horizon, field="horizon"), service.settings.planning.horizon)
         grid = SlotGrid.around(
             service.clock.now(), slot_s=service.settings.planning.slot, horizon_s=horizon_s
         )
-        return views.forecast_view(service.forecaster.matrix(grid), zone_id)
+        layers = service.forecaster.layers(zone_id, Window(grid.origin_at, grid.end_at))
+        return views.forecast_view(zone_id, grid, layers)
+
+
+def _zone_id(service: Service, name: str) -> str:
+    """The zone of the fleet that is called so, by any name of the table of regions.
+
+    Raises:
+        InvalidInputError: it may be several zones.
+        NotFoundError: nothing is called so, or no cluster is there.
+    """
+    known = service.fleet.zone_ids
+    if name in known:
+        return name
+    try:
+        zone_id = load_regions().with_sites(service.settings.sites).resolve(name).zone_id
+    except NotFoundError:
+        if not nearest(name, known):
+            raise
+        zone_id = name
+    if zone_id not in known:
+        called = repr(name) if name == zone_id else f"{zone_id!r} ({name})"
+        raise NotFoundError(
+            f"zone {called} has no cluster here; {suggest(zone_id, known)}",
+            field="zone",
+            value=name,
+        )
+    return zone_id
 
 
 def _add_report_routes(app: FastAPI, service: Service) -> None:

@@ -114,7 +114,7 @@ class IntensitySettings(_Strict):
     built_in: bool = Field(
         default=True, description="forecast from the history of live sources, blended with theirs"
     )
-    history: DurationS = Field(default=400 * 86_400, description="how far back it learns from")
+    history: DurationS = Field(default=366 * 86_400, description="how far back it learns from")
     weather: WeatherSettings | None = None
     sources: list[SourceSettings] = Field(
         default_factory=lambda: [SourceSettings(kind="typical_week")], min_length=1

@@ -1,15 +1,14 @@
 """JSON documents that the service answers with. Times in UTC with Z, intensities in g/kWh."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-import numpy as np
-
-from scheduler.core.forecast import ForecastMatrix, Provenance
+from scheduler.core.forecast import IntensitySeries, Provenance, build_matrix
+from scheduler.core.forecasting.scores import Score
 from scheduler.core.job import Baseline, Job, JobRecord, Placement, Run
 from scheduler.core.planner.explain import Explanation
-from scheduler.core.timegrid import Window, format_instant
+from scheduler.core.timegrid import SlotGrid, Window, format_instant
 from scheduler.core.units import format_duration
 from scheduler.ports import Event, SourceInfo
 from scheduler.service.forecaster import SourceStatus
@@ -153,28 +152,62 @@ def event_view(event: Event) -> Document:
     }
 
 
-def forecast_view(matrix: ForecastMatrix, zone_id: str) -> Document:
-    """Intensity of a zone, slot by slot, with the source of each; null where nothing covers it."""
-    row = matrix.zone(zone_id)
-    layers = matrix.layers[row]
-    points = [
-        {
-            "time": format_instant(matrix.grid.at(slot * matrix.grid.slot_s)),
-            "g_per_kwh": None if layer < 0 else float(mg) / 1000,
-            "source": None if layer < 0 else int(layer),
-        }
-        for slot, (mg, layer) in enumerate(
-            zip(
-                matrix.mg_per_kwh[row].tolist(), np.asarray(matrix.layer[row]).tolist(), strict=True
-            )
+def forecast_view(zone_id: str, grid: SlotGrid, layers: Sequence[IntensitySeries]) -> Document:
+    """Intensity of a zone, slot by slot, with where each comes from; null where nothing covers it.
+
+    Args:
+        zone_id: of the series.
+        grid: the slots.
+        layers: preferred first.
+    """
+    matrix = build_matrix(grid, {zone_id: layers})
+    bands = [series.band_mg(grid) for series in layers]
+    points = []
+    for slot, layer in enumerate(matrix.layer[0].tolist()):
+        band = bands[layer] if layer >= 0 else None
+        points.append(
+            {
+                "time": format_instant(grid.at(slot * grid.slot_s)),
+                "g_per_kwh": float(matrix.mg_per_kwh[0, slot]) / 1000 if layer >= 0 else None,
+                "p10": None if band is None else float(band[0][slot]) / 1000,
+                "p90": None if band is None else float(band[1][slot]) / 1000,
+                **_origin(layers[layer].provenance if layer >= 0 else None),
+            }
         )
-    ]
     return {
         "schema": "gridtide/forecast/v1",
         "zone": zone_id,
-        "step": format_duration(matrix.grid.slot_s),
-        "sources": [provenance_view(layer) for layer in layers],
+        "step": format_duration(grid.slot_s),
+        "sources": [provenance_view(series.provenance) for series in layers],
         "points": points,
+    }
+
+
+def _origin(provenance: Provenance | None) -> Document:
+    return {
+        "source": provenance.source if provenance else None,
+        "issued_at": _instant(provenance.issued_at) if provenance else None,
+        "quality": str(provenance.quality) if provenance else None,
+        "is_fallback": provenance.is_fallback if provenance else None,
+    }
+
+
+def score_views(scores: Iterable[tuple[str, str, Score]]) -> Document:
+    """How good forecasts were: zone, source and score of each; null for what no truth tells yet."""
+    return {
+        "schema": "gridtide/forecast-scores/v1",
+        "scores": [
+            {
+                "zone": zone_id,
+                "source": source,
+                "forecasts": score.forecasts,
+                "mape": list(score.mape),
+                "bias": score.bias,
+                "coverage": score.coverage,
+                "kept": score.kept,
+            }
+            for zone_id, source, score in scores
+        ],
     }
 
 

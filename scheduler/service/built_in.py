@@ -97,9 +97,14 @@ class BuiltIn:
         return made.series if made else None
 
     def error(self, zone_id: str) -> str | None:
-        """Why there is none."""
+        """Why there is none, or why it is without new weather."""
         made = self._made.get(zone_id)
-        return made.error if made else None
+        if made is not None and made.error is not None:
+            return made.error
+        if zone_id not in self._weather:
+            return None
+        error = self._archive.state(self._weather_key(zone_id)).error
+        return None if error is None else f"without new weather: {error}"
 
     def key(self, zone_id: str) -> SeriesKey:
         """Under which its forecasts are archived."""

@@ -219,6 +219,10 @@ class Forecaster:
         self._matrices = (key, matrix)
         return matrix
 
+    def layers(self, zone_id: str, window: Window) -> list[IntensitySeries]:
+        """The zone's series now, preferred first, each marked where it is a fallback."""
+        return self._layers(zone_id, window, self._clock.now())
+
     def _layers(self, zone_id: str, window: Window, now: datetime) -> list[IntensitySeries]:
         """The zone's series, preferred first; the built-in forecast comes where the live ones stand."""
         links = self._links[zone_id]

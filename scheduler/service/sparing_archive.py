@@ -11,7 +11,7 @@ from scheduler.core.errors import StoreError
 from scheduler.core.forecast import GAP_MG, IntensitySeries, Quality
 from scheduler.core.forecasting.vintages import Vintage
 from scheduler.core.forecasting.weather import WeatherRun
-from scheduler.ports import FetchState, IntensityArchive, SeriesKey
+from scheduler.ports import FetchState, IntensityArchive, SeriesKey, SightingCount, Sightings
 
 _log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -61,6 +61,10 @@ class SparingArchive:
     def add_actuals(self, key: SeriesKey, series: IntensitySeries, *, seen_s: int) -> int:
         """As the port says."""
         return self._write(lambda one: one.add_actuals(key, series, seen_s=seen_s))
+
+    def add_sightings(self, key: SeriesKey, seen: Sightings, *, quality: Quality) -> SightingCount:
+        """As the port says."""
+        return self._write(lambda one: one.add_sightings(key, seen, quality=quality))
 
     def actuals(
         self, key: SeriesKey, *, since_s: int, until_s: int, seen_by_s: int | None = None

@@ -1,59 +1,18 @@
 """The command line against a running service: what it prints, where, and how it ends."""
 
 import csv
-import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-from scheduler.server import cli
 from scheduler.server.wiring import Service
-from tests.integration.api_world import api, write_settings
+from tests.integration.api_world import write_settings
+from tests.integration.cli_world import Ran, Run
 
 HEAVY = ("httpx", "numpy", "pydantic", "fastapi", "rich.table", "apscheduler", "uvicorn", "yaml")
-
-
-@dataclass
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*words: str) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["gridtide", *words])
-        capsys.readouterr()
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        printed = capsys.readouterr()
-        return Ran(code, printed.out, printed.err)
-
-    return call
-
-
-@pytest.fixture
-def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    with api(tmp_path) as (client, made):
-        monkeypatch.setenv("GRIDTIDE_URL", str(client.base_url))
-        monkeypatch.chdir(tmp_path)
-        yield made
 
 
 def submit(run: Run, *options: str, command: str = "train.py") -> Ran:
@@ -176,12 +135,10 @@ def test_dry_run_and_plan_store_nothing(run: Run, service: Service, tmp_path: Pa
     assert service.store.active_jobs() == []
 
 
-def test_regions_forecast_report_and_doctor(run: Run, service: Service, tmp_path: Path) -> None:
+def test_regions_report_and_doctor(run: Run, service: Service, tmp_path: Path) -> None:
     service.cycle.tick()
     assert "eu-de" in run("regions").out
     assert run("regions", "--format", "json").json()["regions"][0]["zone"] == "DE"
-    assert "█" in run("forecast", "DE", "--horizon", "6h").out
-    assert len(run("forecast", "DE", "--horizon", "6h", "--format", "csv").out.splitlines()) > 20
     assert run("report").out.startswith("job")
     assert run("report", "--format", "json").json()["schema"] == "gridtide/ledger/v1"
     assert run("report", "--format", "csv").out.startswith("job")

@@ -92,8 +92,8 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         made = Reader(tmp_path, probe.getsockname()[1])
-    (tmp_path / "configs").mkdir()
-    for name in (EXAMPLE.name, "snapshot.example.json"):
+    (tmp_path / "configs" / "intensity").mkdir(parents=True)
+    for name in (EXAMPLE.name, "snapshot.example.json", "intensity/demo_2021.csv"):
         (tmp_path / "configs" / name).write_bytes((ROOT / "configs" / name).read_bytes())
     (tmp_path / "train.py").write_text("", encoding="utf-8")
     yield made
@@ -161,3 +161,13 @@ def test_plan_in_the_readme_is_what_the_program_prints(reader: Reader) -> None:
     shown = README.split("snapshot.example.json\n```\n\n```text\n")[1].split("```")[0]
     printed = reader.type("TZ=UTC gridtide plan --snapshot configs/snapshot.example.json")
     assert [line.rstrip() for line in printed.splitlines()] == shown.splitlines()
+
+
+def test_forecast_and_scores_in_the_readme_are_what_the_program_prints(reader: Reader) -> None:
+    section = README.split("## Forecasts\n")[1].split("\n## ")[0]
+    shown = re.findall(r"^```text\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    typed = [one for one in _commands() if one.startswith("gridtide forecast ")]
+    chart, batch, score = (one for one in typed if "--history" in one)
+    for command, text in ((chart, shown[0]), (batch, ""), (score, shown[1])):
+        printed = reader.type(f"TZ=UTC {command}")
+        assert [line.rstrip() for line in printed.splitlines()] == text.splitlines()

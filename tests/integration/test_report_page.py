@@ -1,5 +1,6 @@
-"""The report in a real browser."""
+"""The report and the page of forecasts in a real browser."""
 
+import math
 import shutil
 import subprocess
 from pathlib import Path
@@ -8,6 +9,8 @@ import pytest
 
 from scheduler.core.ledger import summarise
 from scheduler.core.timegrid import Window
+from scheduler.server.forecast_page import render_page
+from scheduler.server.forecast_pictures import Band, ForecastPicture, Step
 from scheduler.server.report_html import render_report
 from tests.unit.service.world import make_world
 
@@ -18,11 +21,13 @@ CHROMIUM = next(
 
 @pytest.mark.external
 @pytest.mark.timeout(120)
-def test_report_renders_in_a_browser_without_any_request(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["report", "forecast"])
+def test_page_renders_in_a_browser_without_any_request(tmp_path: Path, kind: str) -> None:
     assert CHROMIUM, "no Chromium; make test-external installs it"
-    page = tmp_path / "report.html"
-    page.write_text(_report(tmp_path), encoding="utf-8")
-    shot = tmp_path / "report.png"
+    page = tmp_path / "page.html"
+    text = _report(tmp_path) if kind == "report" else _forecast()
+    page.write_text(text, encoding="utf-8")
+    shot = tmp_path / "page.png"
     flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     flags += "--disable-component-update --disable-sync --hide-scrollbars --window-size=1300,1200"
     subprocess.run(
@@ -38,6 +43,20 @@ def test_report_renders_in_a_browser_without_any_request(tmp_path: Path) -> None
         timeout=100,
     )
     assert shot.stat().st_size > 20_000
+
+
+def _forecast() -> str:
+    hours = [(3600.0 * hour, 300 + 100 * math.sin(hour / 4)) for hour in range(240)]
+    picture = ForecastPicture(
+        zone_id="DE",
+        begins_s=144 * 3600.0,
+        past=[Step(at_s, at_s + 3600, grams) for at_s, grams in hours[:144]],
+        ahead=[
+            Band(start_s=at_s, stop_s=at_s + 3600, g_per_kwh=grams, low=grams - 50, high=grams + 80)
+            for at_s, grams in hours[144:]
+        ],
+    )
+    return render_page([picture])
 
 
 def _report(folder: Path) -> str:

@@ -24,6 +24,7 @@ from scheduler.server.wiring import (
     archive_check,
     build_fleet,
     build_forecaster,
+    doctor,
     open_archive,
     source_checks,
 )
@@ -453,6 +454,27 @@ def test_archive_that_cannot_be_used_leaves_the_service_planning(
         is_ok, detail = site.doctor()["intensity archive"]
         assert not is_ok
         assert "no SQLite database; it was left as it is" in detail
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"not a database" * 100, (False, "no SQLite database")), (None, None)],
+    ids=["garbage", "none"],
+)
+def test_doctor_without_a_service_looks_at_the_archive_and_makes_none(
+    tmp_path: Path, content: bytes | None, says: tuple[bool, str] | None
+) -> None:
+    config = tmp_path / "gridtide.yaml"
+    config.write_text(
+        "clusters: [{id: a, region: r, zone: DE, capacity: {H100: 8}}]\nstore: {path: gridtide.db}\n"
+    )
+    archive = tmp_path / "intensity.db"
+    if content is not None:
+        archive.write_bytes(content)
+    found = [one for one in doctor(config) if one.subject == "intensity archive"]
+    assert [one.is_ok for one in found] == ([] if says is None else [says[0]])
+    assert says is None or says[1] in found[0].detail
+    assert archive.exists() == (content is not None)
 
 
 # ------------------------------------------------- days of 23 and 25 hours, and the turn of the year

@@ -25,7 +25,7 @@ _ROWS: Final = ERROR_DAYS + 8
 """Past forecasts that are looked at: the last days of a forecast are over only a week later."""
 _LOOKS_BACK_H: Final = max(BACK_DAYS * DAY + 12 * DAY, _ROWS * DAY)
 """History before a model's anchor that its forecasts need: features, and the truth of past forecasts."""
-_STRETCH: Final = 1.025
+_STRETCH: Final = 1.04
 """Quantiles of past errors are taken this much further out: past errors are a little smaller than those to come."""
 _ROOM: Final = np.log(1.15)
 """How far a forecast may lie outside what was ever seen."""

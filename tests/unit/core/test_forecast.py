@@ -164,9 +164,61 @@ def test_no_quantile_stops_a_plan(low: list[float], high: list[float], deviation
     matrix = build_matrix(grid, {"DE": [_with_quantiles(low, high)]})
     assert matrix.error_mg is not None
     assert matrix.error_mg.tolist() == [pytest.approx([deviation_mg])]
+    band = _with_quantiles(low, high).band_mg(grid)
+    assert (band is None) == (not high)
+    assert band is None or 0 <= band[0][0] <= 3_000_000 >= band[1][0]
 
 
 def test_matrix_without_quantiles_states_no_error() -> None:
     grid = SlotGrid(origin_at=T0, slot_s=HOUR, n_slots=1)
     assert build_matrix(grid, {"DE": [series([300.0])]}).error_mg is None
     assert series([300.0]).error_mg(grid).tolist() == [0.0]
+
+
+def _with_band() -> IntensitySeries:
+    half_hours = np.array([0, 1800, 3600, 7200, 10_800])
+    middle = np.array([100, 200, GAP_MG, 400])
+    return IntensitySeries(
+        zone_id="DE",
+        edges_s=half_hours,
+        mg_per_kwh=middle,
+        provenance=provenance("probe"),
+        low_mg=np.array([50, 150, 0, 300]),
+        high_mg=np.array([150, 450, 0, 700]),
+    )
+
+
+def test_only_intervals_that_have_ended_are_known() -> None:
+    ended = _with_band().ended_by(7199)
+    assert ended is not None
+    assert ended.edges_s.tolist() == [0, 1800, 3600]
+    assert ended.mg_per_kwh.tolist() == [100, 200]
+    assert ended.low_mg is not None
+    assert ended.high_mg is not None
+    assert (ended.low_mg.tolist(), ended.high_mg.tolist()) == ([50, 150], [150, 450])
+    plain = _series([0, 60, 120], [5, 6]).ended_by(120)
+    assert plain is not None
+    assert (plain.mg_per_kwh.tolist(), plain.low_mg) == ([5, 6], None)
+
+
+@pytest.mark.parametrize("at_s", [-5, 0, 59, 119])
+def test_nothing_is_known_before_the_first_value_has_ended(at_s: float) -> None:
+    assert _series([0, 60, 120], [GAP_MG, 6]).ended_by(at_s) is None
+
+
+def test_band_of_a_slot_is_the_mean_of_its_quantiles() -> None:
+    grid = SlotGrid(T0, 3600, 3)
+    shift_s = int(T0.timestamp())
+    given = _with_band()
+    moved = IntensitySeries(
+        zone_id="DE",
+        edges_s=given.edges_s + shift_s,
+        mg_per_kwh=given.mg_per_kwh,
+        provenance=given.provenance,
+        low_mg=given.low_mg,
+        high_mg=given.high_mg,
+    )
+    band = moved.band_mg(grid)
+    assert band is not None
+    assert (band[0].tolist(), band[1].tolist()) == ([100, 0, 300], [300, 0, 700])
+    assert _series([0, 60], [5]).band_mg(grid) is None

@@ -415,6 +415,12 @@ def test_weather_that_fails_leaves_the_forecast_and_is_left_alone_for_longer(
     # At 0, 5 and 15 minutes.
     assert [log["event"] for log in logs] == ["weather_fetch_failed"] * 3
     assert site.now.source.startswith("built-in (ridge+published")
+    assert (site.status.error or "").startswith("without new weather: ")
+    assert site.status.is_usable
+    weather.error = None
+    site.clock.move(hours=1)
+    assert site.forecaster.refresh_weather()
+    assert site.status.error is None
 
 
 def test_without_weather_none_is_fetched() -> None:

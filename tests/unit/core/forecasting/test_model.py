@@ -228,7 +228,7 @@ def test_quantiles_are_those_of_known_errors_taken_further_out(share: float) -> 
     errors[1:, 2] = NAN
     errors[:, 3] = NAN
     made = _with_errors(errors)
-    outwards = min(max(0.5 + 1.025 * (share - 0.5), 0.0), 1.0)
+    outwards = min(max(0.5 + 1.04 * (share - 0.5), 0.0), 1.0)
     for hour in range(4):
         known = errors[:, hour][~np.isnan(errors[:, hour])]
         error = np.quantile(known, outwards) if len(known) else 0.0
