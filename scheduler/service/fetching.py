@@ -147,9 +147,9 @@ class Fetcher:
             since = self._actuals_since(link, plan)
             if since is not None:
                 steps.append(lambda: self._add_actuals(link, Window(since, self._clock.now())))
-        errors = [self._error_of(step, link) for step in steps]
-        failed = [error for error in errors if error is not None]
-        if len(failed) < len(errors):
+        faults = [self._fault_of(step, link) for step in steps]
+        failed = [fault for fault in faults if fault is not None]
+        if len(failed) < len(faults):
             state = replace(state, fetched_s=state.tried_s)
         cadence_s = link.source.info.cadence_s
         if not failed:
@@ -159,8 +159,9 @@ class Fetcher:
             )
         failures = state.failures + 1
         break_s = min(cadence_s, FIRST_RETRY_S) * 2 ** min(failures - 1, 10)
-        state = replace(state, failures=failures, error=failed[0])
-        return state, min(break_s, max(cadence_s, LONGEST_BREAK_S))
+        state = replace(state, failures=failures, error=failed[0].message)
+        wait_s = min(break_s, max(cadence_s, LONGEST_BREAK_S))
+        return state, max(wait_s, *(fault.asked_s for fault in failed))
 
     def _add_forecast(self, link: Link, plan: FetchPlan) -> None:
         assert isinstance(link.source, ForecastSource)
@@ -194,33 +195,36 @@ class Fetcher:
         stop_s, goal_s = _reached_s(state), _goal_s(link, plan, state)
         start_s = max(goal_s, stop_s - int(_CHUNK.total_seconds()))
         window = Window(_at(start_s), _at(stop_s))
-        error = self._error_of(lambda: self._add_actuals(link, window), link)
-        if error is None:
+        cadence_s = link.source.info.cadence_s
+        fault = self._fault_of(lambda: self._add_actuals(link, window), link)
+        if fault is None:
             del self._failed_pieces[link.key]
             state = replace(state, reached_s=start_s)
             if _lacks_history(link, plan, state):
-                return state, min(link.source.info.cadence_s, PIECE_EVERY_S)
-        else:
-            self._failed_pieces[link.key] += 1
-            state = replace(state, error=f"history before {format_instant(window.end_at)}: {error}")
-            if self._failed_pieces[link.key] >= PIECE_TRIES:
-                _log.warning("history_ends", source=link.key.source, zone=link.key.zone_id)
-                state = replace(state, reached_s=goal_s)
-        return state, link.source.info.cadence_s
+                return state, min(cadence_s, PIECE_EVERY_S)
+            return state, cadence_s
+        self._failed_pieces[link.key] += 1
+        why = f"history before {format_instant(window.end_at)}: {fault.message}"
+        state = replace(state, error=why)
+        if self._failed_pieces[link.key] >= PIECE_TRIES:
+            _log.warning("history_ends", source=link.key.source, zone=link.key.zone_id)
+            state = replace(state, reached_s=goal_s)
+        return state, max(cadence_s, fault.asked_s)
 
     # --------------------------------------------------------------------- both
 
-    def _error_of(self, step: Callable[[], object], link: Link) -> str | None:
+    def _fault_of(self, step: Callable[[], object], link: Link) -> "_Fault | None":
         """What went wrong in this step; None where nothing did."""
         names = {"source": link.key.source, "zone": link.key.zone_id}
         try:
             step()
         except GridtideError as error:
             _log.warning("forecast_fetch_failed", **names, error=error.message)
-            return error.message
+            return _Fault(error.message, _asked_s(error))
         except Exception as error:  # noqa: BLE001 - a fault of one adapter must not stop the other zones
             _log.exception("forecast_fetch_broke", **names)
-            return f"{link.key.source}: {type(error).__name__}, which is an error of the adapter; the log has it"
+            what = f"{type(error).__name__}, which is an error of the adapter; the log has it"
+            return _Fault(f"{link.key.source}: {what}")
         return None
 
     def _add_actuals(self, link: Link, window: Window) -> None:
@@ -269,6 +273,24 @@ class Fetcher:
 
     def _now_s(self) -> int:
         return int(self._clock.now().timestamp())
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """What went wrong, and for how many seconds the server asks to be left alone."""
+
+    message: str
+    asked_s: int = 0
+
+
+def _asked_s(error: BaseException | None) -> int:
+    """What the server said, from the error or from what caused it."""
+    while error is not None:
+        asked_s = error.fields.get("retry_after_s") if isinstance(error, GridtideError) else None
+        if isinstance(asked_s, int):
+            return asked_s
+        error = error.__cause__
+    return 0
 
 
 def _at(at_s: int) -> datetime:

@@ -383,6 +383,20 @@ def test_retry_after_is_heeded_for_as_long_as_a_fetch_may_take(
     assert gb.told[0]
 
 
+def test_server_that_asks_for_hours_is_left_alone_for_hours(gb: Britain) -> None:
+    asks = {"Retry-After": str(5 * 3600)}
+    gb.api.misbehave(always=json_reply({}, status=429, headers=asks))
+    gb.later(hours=1)
+    gb.api.misbehave()
+    gb.api.asked.clear()
+    gb.later(hours=4, minutes=55)
+    assert gb.api.asked == []
+    # Half an hour later by chance.
+    gb.later(minutes=40)
+    assert gb.told[0]
+    assert gb.api.asked != []
+
+
 def test_breaks_grow_so_that_a_server_in_need_is_left_alone(gb: Britain) -> None:
     gb.api.misbehave(always=json_reply({}, status=503))
     gb.later(minutes=40)

@@ -158,6 +158,26 @@ def test_breaks_are_no_shorter_than_the_cadence_allows_at_first_nor_longer_than_
         assert desk.wait_s == longest
 
 
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_server_that_says_when_to_come_again_is_asked_no_sooner(is_wrapped: bool) -> None:
+    def busy(_: IntensitySeries) -> IntensitySeries:
+        asked = ForecastUnavailableError("answered 429", retry_after_s=7200)
+        if is_wrapped:
+            raise ForecastUnavailableError("live: too many") from asked
+        raise asked
+
+    source = Watched(cadence_s=900)
+    source.says["forecast"] = busy
+    desk = Desk(source)
+    desk.fetch()
+    assert desk.wait_s == 7200
+    # One that says nothing gets the usual break, of the second failure.
+    source.says["forecast"] = unavailable
+    desk.clock.move(seconds=7200)
+    desk.fetch()
+    assert desk.wait_s == 600
+
+
 def test_quota_spaces_the_fetches_of_all_zones() -> None:
     # 2 zones with a forecast and actual values each: 4 requests, at 10 a 3600 s, take 1440 s.
     source = Watched(zones=("DE", "FR"), quota=Quota(requests=10, per_s=3600), cadence_s=300)
