@@ -152,7 +152,7 @@ def _foot(picture: ForecastPicture, axis: _Axis) -> list[str]:
 
 def _tick(at_s: float, axis: _Axis) -> str:
     """The label of a column in which a day begins, or, in a short chart, a sixth hour."""
-    is_short = axis.columns * axis.per_column_s <= 2 * 86_400
+    is_short = axis.columns * axis.per_column_s <= 2.5 * 86_400
     every_h = 6 if is_short else 24
     last = here(at_s - axis.per_column_s)
     now = here(at_s)

@@ -119,7 +119,7 @@ def test_nothing_later_than_its_time_is_used(run: Run, tmp_path: Path) -> None:
     known = [row for row in rows if datetime.fromisoformat(row[1]) + HOUR / 2 <= at]
     changed = [*known, *((zone, time, 1500.0) for zone, time, _ in rows[len(known) :])]
     published = published_rows(range(20, 46), minutes=10) + published_rows(range(45, 50), 45)
-    weather = weather_rows(range(DAYS))
+    weather = weather_rows()
     said = []
     for name, part in (("all", rows), ("known", known), ("changed", changed)):
         past = write_history(tmp_path, part, f"{name}.csv")
@@ -138,8 +138,8 @@ def test_nothing_later_than_its_time_is_used(run: Run, tmp_path: Path) -> None:
         said.append(issue(run, past, "--zone", "DE", "--format", "csv", *files, at=at).out)
     assert said[0] == said[1] == said[2]
     assert said[0].splitlines()[1].split(",")[2] == format_instant(ISSUED + HOUR)
-    alone = issue(run, str(tmp_path / "all.csv"), "--zone", "DE", "--format", "csv", at=at).out
-    assert alone != said[0]
+    used = issue(run, str(tmp_path / "all.csv"), "--format", "json", *files, at=at).json()
+    assert used["sources"][0]["source"] == "built-in (ridge+weather+published)"
 
 
 WEATHER = (
@@ -161,15 +161,18 @@ def published_rows(days: range, minutes: int) -> list[tuple[Any, ...]]:
     ]
 
 
-def weather_rows(days: range) -> list[tuple[Any, ...]]:
+def weather_rows() -> list[tuple[Any, ...]]:
+    """Runs every six hours, known ten minutes later; and a wild one at ten to one of the last day."""
+    issues = [BEGIN + 6 * HOUR * run + timedelta(minutes=10) for run in range(DAYS * 4)]
+    wild = ISSUED + timedelta(minutes=50)
     return [
         (
             "DE",
-            format_instant(BEGIN + DAY * day),
-            format_instant(BEGIN + DAY * day + HOUR * hour),
-            *(5, 0, 10, 8, 0),
+            format_instant(issued),
+            format_instant(issued.replace(minute=0) + HOUR * hour),
+            *(5 + math.sin(number + hour) + 40 * (issued == wild), 0, 10, 8, 0),
         )
-        for day in days
+        for number, issued in enumerate([*issues, wild])
         for hour in range(0, 97, 3)
     ]
 
