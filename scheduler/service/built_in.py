@@ -89,6 +89,7 @@ class BuiltIn:
         self.history: Final = history
         self._forecasters: dict[str, _Learned] = {}
         self._made: dict[str, _Made] = {}
+        self._scores: dict[str, tuple[int, dict[str, Score]]] = {}
         self._tracks: dict[SeriesKey, list[Vintage]] = {}
 
     def series(self, zone_id: str) -> IntensitySeries | None:
@@ -160,7 +161,7 @@ class BuiltIn:
             history=history,
             level=self._level,
             weather=WeatherRuns(runs) if runs else None,
-            published=Vintages(published) if published else None,
+            published=Vintages(_of_their_hours(published)) if published else None,
         )
         made = self._forecaster(zone_id, key, known).forecast(now_s // HOUR_S, n_hours)
         first = next((link.key for link in links if link.source.info.history_s > 0), key)
@@ -289,20 +290,28 @@ class BuiltIn:
     def scores(self, zone_id: str, links: Sequence[Link]) -> dict[str, Score]:
         """How good our own forecasts of the zone were, and those of its sources, against its history."""
         now_s = self._now_s()
+        had = self._scores.get(zone_id)
+        if had is not None and had[0] == now_s // HOUR_S:
+            return had[1]
         try:
             _, truth = self._history(zone_id, links, now_s)
         except ForecastUnavailableError:
             return {}
-        since_s = now_s - int(TRACK.total_seconds())
-        keys = [self.key(zone_id), *(link.key for link in links)]
-        return {
-            key.source: score(vintages, truth)
-            for key in keys
-            if (vintages := self._archive.vintages(key, since_s=since_s))
+        tracks = {
+            key.source: self._track(key, now_s)
+            for key in (self.key(zone_id), *(link.key for link in links))
         }
+        found = {source: score(track, truth) for source, track in tracks.items() if track}
+        self._scores[zone_id] = (now_s // HOUR_S, found)
+        return found
 
     def _now_s(self) -> int:
         return int(self._clock.now().timestamp())
+
+
+def _of_their_hours(published: Sequence[Vintage]) -> list[Vintage]:
+    """Forecasts as if known when their hour began: what came a minute ago must not wait for the next."""
+    return [Vintage(one.issued_s // HOUR_S * HOUR_S, one.series) for one in published]
 
 
 def _mg(grams: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from scheduler.core.forecasting.blend import blended
+from scheduler.core.forecasting.blend import PRIOR_WEIGHT, PRIOR_WEIGHT_UNLEARNED, blended
 from scheduler.core.forecasting.features import BACK_DAYS, DAY, N_LEVEL, history_features
 from scheduler.core.forecasting.hourly import HourlySeries
 from scheduler.core.forecasting.ridge import RidgeFit, fit_ridge
@@ -166,7 +166,10 @@ class FittedModel:
         published = known.published.logs_at(hours, anchors + lag)
         if np.isnan(published[-1]).all():
             return own, ""
-        return blended(own, published, truth, int(anchors[-1]) - newest), "+published"
+        unlearned = (1 - self.own_share) * (PRIOR_WEIGHT_UNLEARNED - PRIOR_WEIGHT)
+        age_h = int(anchors[-1]) - newest
+        prior = PRIOR_WEIGHT + unlearned
+        return blended(own, published, truth, age_h=age_h, prior_weight=prior), "+published"
 
 
 def fit_model(known: Known, *, anchor: int, n_days: int, has_weather: bool) -> FittedModel:

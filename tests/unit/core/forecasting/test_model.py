@@ -349,12 +349,20 @@ def _published(days: range, n_hours: int, grams: float) -> Vintages:
 
 
 def test_published_forecast_moves_ours_by_its_prior() -> None:
-    # A constant 200 and a first forecast of 220: all level, no record.
+    # A constant 200 and a first forecast of 220: all level, no record, and ten days of history.
     known = Known(hours([200.0] * 240), NO_LEVEL, published=_published(range(10, 11), 24, 220))
     made = _forecast(known, 1)
     assert made.method == "level+published"
-    weight = 0.3 * np.exp(-np.arange(24) / 24)
+    weight = 0.7 * np.exp(-np.arange(24) / 24)
     np.testing.assert_allclose(made.logs, np.log(200) + weight * np.log(1.1))
+
+
+def test_the_more_a_model_has_learned_the_less_it_takes_on_trust() -> None:
+    # 215 days are half of the way from 30 to 400: between 0.7 and 0.3.
+    known = Known(hours([200.0] * 215 * 24), NO_LEVEL, published=_published(range(215, 216), 24, 220))
+    made = _forecast(known, 1)
+    assert made.method == "ridge+published"
+    np.testing.assert_allclose(made.logs[0], np.log(200) + 0.5 * np.log(1.1), rtol=1e-6)
 
 
 def test_published_forecast_fades_from_its_issue_on_and_not_from_the_last_value() -> None:
@@ -364,7 +372,7 @@ def test_published_forecast_fades_from_its_issue_on_and_not_from_the_last_value(
     model = fit_model(known, anchor=FIRST + 234, n_days=2, has_weather=False)
     made = model.forecast(known, FIRST + 234, FIRST + 240)
     moved = (made.logs - np.log(200)) / np.log(1.1)
-    assert moved[[0, 5, 6, 30]].tolist() == pytest.approx([0, 0, 0.3, 0.3 / np.e], abs=1e-9)
+    assert moved[[0, 5, 6, 30]].tolist() == pytest.approx([0, 0, 0.7, 0.7 / np.e], abs=1e-9)
 
 
 @pytest.mark.parametrize(
