@@ -359,7 +359,9 @@ def test_published_forecast_moves_ours_by_its_prior() -> None:
 
 def test_the_more_a_model_has_learned_the_less_it_takes_on_trust() -> None:
     # 215 days are half of the way from 30 to 400: between 0.7 and 0.3.
-    known = Known(hours([200.0] * 215 * 24), NO_LEVEL, published=_published(range(215, 216), 24, 220))
+    known = Known(
+        hours([200.0] * 215 * 24), NO_LEVEL, published=_published(range(215, 216), 24, 220)
+    )
     made = _forecast(known, 1)
     assert made.method == "ridge+published"
     np.testing.assert_allclose(made.logs[0], np.log(200) + 0.5 * np.log(1.1), rtol=1e-6)
