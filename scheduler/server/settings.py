@@ -9,6 +9,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationError,
     field_validator,
     model_validator,
@@ -18,6 +19,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from scheduler.core.data_moves import DataMoves
 from scheduler.core.errors import InvalidConfigError
 from scheduler.core.forecast import Scope, SignalKind
+from scheduler.core.units import format_duration
 from scheduler.server.schemas import DurationS, Instant, ZeroOrDurationS, describe_errors
 from scheduler.server.source_settings import SourceSettings, WeatherSettings
 from scheduler.server.yaml_files import read_yaml
@@ -25,6 +27,8 @@ from scheduler.server.zone_names import ZoneNames
 
 CONFIG_NAME: Final = "gridtide.yaml"
 _MOVES: Final = DataMoves()
+_LEAST_HISTORY_S: Final = 2 * 86_400
+"""Of less, no day can be compared with the one before."""
 
 
 def _pue(value: object) -> object:
@@ -114,7 +118,9 @@ class IntensitySettings(_Strict):
     built_in: bool = Field(
         default=True, description="forecast from the history of live sources, blended with theirs"
     )
-    history: DurationS = Field(default=366 * 86_400, description="how far back it learns from")
+    history: DurationS = Field(
+        default=366 * 86_400, description="how far back it learns from, at least 2d"
+    )
     weather: WeatherSettings | None = None
     sources: list[SourceSettings] = Field(
         default_factory=lambda: [SourceSettings(kind="typical_week")], min_length=1
@@ -122,6 +128,15 @@ class IntensitySettings(_Strict):
     zones: dict[str, list[SourceSettings]] = Field(
         default_factory=dict, description="by zone, named as that of a cluster"
     )
+
+    @field_validator("history")
+    @classmethod
+    def _is_enough(cls, history_s: int) -> int:
+        if history_s < _LEAST_HISTORY_S:
+            raise ValueError(
+                f"{format_duration(history_s)} is too little to learn from; it must be from 2d to 366d"
+            )
+        return history_s
 
 
 class ClusterSettings(_Strict):
@@ -186,6 +201,18 @@ class Settings(BaseSettings):
     sites: dict[str, str] = Field(default_factory=dict, description="own names of zones")
     data_moves: DataMovesSettings = Field(default_factory=DataMovesSettings)
     clock: ClockSettings | None = None
+    _file: Path | None = PrivateAttr(default=None)
+
+    def place(self, field: str) -> str:
+        """Where a field stands, for errors: with the file, where the settings come from one."""
+        return f"{self._file}: {field}" if self._file else field
+
+    def placed_sources(self, zone_id: str | None = None) -> list[tuple[str, SourceSettings]]:
+        """The chain of a zone, or of all zones without their own: each source with where it stands."""
+        chain, field = self.intensity.sources, "intensity.sources"
+        if zone_id in self.intensity.zones:
+            chain, field = self.intensity.zones[zone_id], f"intensity.zones.{zone_id}"
+        return [(self.place(f"{field}.{index}"), one) for index, one in enumerate(chain)]
 
     @classmethod
     def settings_customise_sources(  # noqa: PLR0917 - the signature is pydantic-settings' own
@@ -226,6 +253,7 @@ def load_settings(path: Path | None) -> Settings:
     except ValidationError as error:
         lines = "; ".join(describe_errors(error, Settings)[:8])
         raise InvalidConfigError(f"{file}: {lines}", field="config") from error
+    settings._file = file
     settings = _anchored(settings, file.resolve().parent)
     try:
         return _in_zones(settings)

@@ -46,6 +46,20 @@ def _load(tmp_path: Path, text: str) -> Settings:
         (MINIMAL + "intensity: {sources: [{kind: trace}]}", "needs a path"),
         (MINIMAL.replace("DE", "DEE"), "did you mean DE"),
         (MINIMAL.replace("DE", "GB"), "set intensity.scope"),
+        (MINIMAL + "intensity: {history: 36h}", "intensity.history: 1d12h is too little to learn"),
+        (
+            MINIMAL
+            + "intensity: {sources: [{kind: typical_week}, {kind: eia, token_env: NO_KEY}]}",
+            "gridtide.yaml: intensity.sources.1 (eia): eia needs a credential: the variable NO_KEY",
+        ),
+        (
+            MINIMAL + "intensity: {zones: {Germany: [{kind: energinet, url: 'ftp://a.example'}]}}",
+            "gridtide.yaml: intensity.zones.DE.0 (energinet): url: 'ftp://a.example' must be http",
+        ),
+        (
+            MINIMAL + "intensity: {weather: {kind: open_meteo, places: {DE: [53.6, 10.0]}}}",
+            "write DE: [[53.6, 10.0]]",
+        ),
         (MINIMAL.replace("CPU", "CPUX"), "did you mean CPU"),
         (MINIMAL.replace("CPU: 2", "CPU: -2"), "negative"),
         ("clusters: []", "clusters"),
