@@ -20,6 +20,7 @@ from scheduler.core.data_moves import DataMoves
 from scheduler.core.errors import InvalidConfigError
 from scheduler.core.forecast import Scope, SignalKind
 from scheduler.core.units import format_duration
+from scheduler.server.cluster_settings import SlurmSettings
 from scheduler.server.schemas import DurationS, Instant, ZeroOrDurationS, describe_errors
 from scheduler.server.source_settings import SourceSettings, WeatherSettings
 from scheduler.server.yaml_files import read_yaml
@@ -143,7 +144,7 @@ class ClusterSettings(_Strict):
     """One cluster."""
 
     id: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
-    kind: Literal["local"] = "local"
+    kind: Literal["local", "slurm"] = "local"
     region: str = Field(min_length=1, max_length=63)
     zone: str = Field(
         min_length=1,
@@ -160,6 +161,17 @@ class ClusterSettings(_Strict):
     checkpoints: Path | None = None
     pause: Literal["checkpoint", "freeze"] = "checkpoint"
     pass_env: list[str] | None = None
+    slurm: SlurmSettings | None = None
+
+    @model_validator(mode="after")
+    def _is_of_its_kind(self) -> Self:
+        if (self.kind == "slurm") != (self.slurm is not None):
+            raise ValueError("kind: slurm needs slurm: {...}, even if empty, and only it takes one")
+        if self.kind == "slurm" and self.root is None:
+            raise ValueError("root is needed: a folder on a disk that all nodes share")
+        if self.kind == "slurm" and self.pass_env is not None:
+            raise ValueError("pass_env: jobs of Slurm see only what they bring themselves")
+        return self
 
     @field_validator("capacity")
     @classmethod
@@ -269,6 +281,10 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
         cluster.root = folder / root
         # One folder for all clusters of this machine, so that a movable job may go on in any of them.
         shared = settings.store.path.parent / "checkpoints"
+        if cluster.slurm is not None:
+            shared = cluster.root / "checkpoints"  # on the disk that its nodes share
+            if cluster.slurm.conf is not None:
+                cluster.slurm.conf = folder / cluster.slurm.conf
         cluster.checkpoints = folder / (cluster.checkpoints or shared)
     chains = [settings.intensity.sources, *settings.intensity.zones.values()]
     for source in (one for chain in chains for one in chain):
