@@ -192,22 +192,10 @@ def _require_same_order(
     path: Path, archive: SqliteIntensityArchive, key: SeriesKey, seen: Sightings
 ) -> None:
     """Refuses values that say something quite different about hours that the archive knows."""
-    if not len(seen.start_s):
+    medians = _medians(archive, key, seen)
+    if medians is None:
         return
-    known = archive.actuals(key, since_s=int(seen.start_s.min()), until_s=int(seen.stop_s.max()))
-    if known is None:
-        return
-    # Sightings of one interval stand in the order in which they were seen: the last one counts.
-    is_last = np.append(seen.start_s[1:] != seen.start_s[:-1], True)
-    starts_s, new_mg = seen.start_s[is_last], seen.mg_per_kwh[is_last]
-    place = np.searchsorted(known.edges_s, starts_s, side="right") - 1
-    is_within = (place >= 0) & (place < len(known.mg_per_kwh))
-    old_mg = known.mg_per_kwh[place[is_within]]
-    is_both = old_mg != GAP_MG
-    if not is_both.any():
-        return
-    before = float(np.median(old_mg[is_both])) / 1000
-    after = float(np.median(new_mg[is_within][is_both])) / 1000
+    before, after = medians
     low, high = sorted(max(one, _LEAST_G) for one in (before, after))
     if high > _MOST_CHANGE * low:
         raise InvalidDataError(
@@ -218,6 +206,28 @@ def _require_same_order(
             value=round(after, 3),
             valid=f"a median within {_MOST_CHANGE:g}-fold of {before:.3g}",
         )
+
+
+def _medians(
+    archive: SqliteIntensityArchive, key: SeriesKey, seen: Sightings
+) -> tuple[float, float] | None:
+    """Of the hours that both know, in g/kWh: what is archived, and what was seen last; None without any."""
+    if not len(seen.start_s):
+        return None
+    known = archive.actuals(key, since_s=int(seen.start_s.min()), until_s=int(seen.stop_s.max()))
+    if known is None:
+        return None
+    # Sightings of one interval stand in the order in which they were seen: the last one counts.
+    is_last = np.append(seen.start_s[1:] != seen.start_s[:-1], True)
+    starts_s, new_mg = seen.start_s[is_last], seen.mg_per_kwh[is_last]
+    place = np.searchsorted(known.edges_s, starts_s, side="right") - 1
+    is_within = (place >= 0) & (place < len(known.mg_per_kwh))
+    old_mg = known.mg_per_kwh[place[is_within]]
+    is_both = old_mg != GAP_MG
+    if not is_both.any():
+        return None
+    before, after = np.median(old_mg[is_both]), np.median(new_mg[is_within][is_both])
+    return float(before) / 1000, float(after) / 1000
 
 
 def ingest_provider(
