@@ -1,5 +1,6 @@
 """The HTTP client against a server that misbehaves: bounds, retries, redirects, no secret leaks."""
 
+import contextlib
 import gzip
 import json
 import logging
@@ -13,7 +14,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from adapters.http_client import HttpClient, Limits
+from adapters.http_client import HttpClient, Limits, Stop
 from scheduler.core.errors import ForecastUnavailableError, InvalidConfigError
 from tests.fakes.loopback_http import (
     Behaviour,
@@ -575,3 +576,33 @@ def test_no_secret_shows_in_an_error_or_in_any_log(
     for secret in ("hush-1", "hush-2"):
         assert secret not in shown + caplog.text + output.out + output.err
     assert "hush-1" not in repr(client)
+
+
+# ---------------------------------------------------------------------------- told to stop
+
+
+def test_request_under_way_ends_when_it_is_time_to_stop(server: LoopbackServer) -> None:
+    stop = Stop()
+    client = HttpClient(server.url, limits=Limits(read_s=60, total_s=60), stop=stop)
+
+    def stop_and_be_silent(to: Exchange) -> None:
+        stop.set()
+        silence(to)
+
+    server.misbehave(always=stop_and_be_silent)
+    with contextlib.closing(client):
+        assert "was given up: the service stops" in failure(client)
+        assert "was given up: the service stops" in failure(client)
+    assert len(server.asked) == 1
+
+
+def test_pause_between_tries_ends_when_it_is_time_to_stop(server: LoopbackServer) -> None:
+    stop = Stop()
+    client = HttpClient(server.url, stop=stop)
+    server.misbehave(always=json_reply({}, status=503, headers={"Retry-After": "30"}))
+    timer = threading.Timer(0.05, stop.set)
+    timer.start()
+    with contextlib.closing(client):
+        assert "was given up: the service stops" in failure(client)
+    timer.join()
+    assert len(server.asked) == 1
