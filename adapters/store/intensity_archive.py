@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from adapters.store.claim_owner import is_gone, new_owner
 from adapters.store.database_file import connect, store_error
 from scheduler.core.errors import StoreError
 from scheduler.core.forecast import (
@@ -65,6 +66,14 @@ _SCHEMA: Final = (
     ) STRICT, WITHOUT ROWID
     """,
 )
+# Made in every file: those of before have none.
+_CLAIMANTS: Final = """
+    CREATE TABLE IF NOT EXISTS claimants (series INTEGER PRIMARY KEY, owner TEXT NOT NULL) STRICT
+    """
+_CLAIM: Final = (
+    "SELECT id, claimed_until_s, coalesce(owner, ''), state FROM series LEFT JOIN claimants ON series = id"
+    " WHERE source = ? AND zone = ? AND signal = ? AND scope = ?"
+)
 
 
 _SERIES_ID: Final = (
@@ -86,6 +95,7 @@ class SqliteIntensityArchive:
     def __init__(self, path: Path | None, *, max_bytes: int | None = None) -> None:
         self._path = path or Path(":memory:")
         self._lock = threading.Lock()
+        self._owner = new_owner()
         try:
             self._db = _opened(path)
         except (sqlite3.Error, OSError) as error:
@@ -114,6 +124,7 @@ class SqliteIntensityArchive:
                     db.execute(statement)
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 db.execute(f"PRAGMA user_version = {_VERSION}")
+            db.execute(_CLAIMANTS)
         with self._guarded():
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
@@ -124,17 +135,33 @@ class SqliteIntensityArchive:
         """The state for the one that may fetch; None for all others."""
         with self._transaction() as db:
             series = self._series(db, key)
-            claimed_until_s, text = db.execute(
-                "SELECT claimed_until_s, state FROM series WHERE id = ?", (series,)
-            ).fetchone()
+            _, claimed_until_s, owner, text = db.execute(_CLAIM, _columns(key)).fetchone()
             state = FetchState(**json.loads(text))
             # What was written by a clock that ran ahead must not stop fetches until then.
-            is_claimed = now_s < claimed_until_s <= until_s + _SET_BACK_S
+            is_claimed = now_s < claimed_until_s <= until_s + _SET_BACK_S and not is_gone(owner)
             is_ahead = (state.tried_s or 0) > now_s + _SET_BACK_S
             if is_claimed or (now_s < state.next_s and not is_ahead):
                 return None
             db.execute("UPDATE series SET claimed_until_s = ? WHERE id = ?", (until_s, series))
+            db.execute("INSERT OR REPLACE INTO claimants VALUES (?, ?)", (series, self._owner))
             return state
+
+    def renew(self, key: SeriesKey, *, until_s: int) -> None:
+        """Makes the claim last until then, where it is ours."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE series SET claimed_until_s = ? WHERE id = ? AND claimed_until_s > 0"
+                " AND EXISTS (SELECT 1 FROM claimants WHERE series = id AND owner = ?)",
+                (until_s, self._known(key), self._owner),
+            )
+
+    def claimed_until_s(self, key: SeriesKey, *, now_s: int) -> int | None:
+        """Until when another process may fetch, and we may not; None where none does."""
+        with self._guarded():
+            row = self._db.execute(_CLAIM, _columns(key)).fetchone()
+        if row is None or row[1] <= now_s or row[2] == self._owner or is_gone(row[2]):
+            return None
+        return int(row[1])
 
     def state(self, key: SeriesKey) -> FetchState:
         """How its fetches went."""
@@ -290,7 +317,16 @@ class SqliteIntensityArchive:
             db.execute("DELETE FROM weather WHERE issued_s < ?", (actuals_before_s,))
 
     def close(self) -> None:
-        """Releases the file."""
+        """Ends the claims that are held, and releases the file."""
+        try:
+            with self._transaction() as db:
+                ours = "SELECT series FROM claimants WHERE owner = ?"
+                db.execute(
+                    f"UPDATE series SET claimed_until_s = 0 WHERE id IN ({ours})",  # noqa: S608 - no input in it
+                    (self._owner,),
+                )
+        except StoreError:
+            pass  # they end by themselves
         with self._lock:
             self._db.close()
 

@@ -16,6 +16,7 @@ from adapters.clocks import FastClock, SystemClock
 from adapters.cluster.local import PASS_ENV, LocalCluster
 from adapters.forecast_tables import load_level_coefficients
 from adapters.hardware_tables import load_hardware
+from adapters.http_client import Stop
 from adapters.store.intensity_archive import SqliteIntensityArchive
 from adapters.store.sqlite import SqliteStore
 from scheduler.core.data_moves import DataMoves
@@ -44,6 +45,8 @@ from scheduler.service.sparing_archive import SparingArchive
 from scheduler.service.watcher import Watcher
 
 _MINUTE_S: Final = 60.0
+_LEAVE_S: Final = 2.0
+"""So long a stopped service waits for fetches to end; they end with the process."""
 _ID_ALPHABET: Final = "abcdefghjkmnpqrstuvwxyz23456789"  # no look-alikes
 
 
@@ -63,6 +66,7 @@ class Service:
     cycle: Cycle
     lifecycle: Lifecycle
     clusters: Mapping[str, ClusterAdapter]
+    stop: Stop
 
     def checks(self) -> list[Check]:
         """What `doctor` and `/readyz` report."""
@@ -88,7 +92,10 @@ class Service:
     def close(self) -> None:
         """Stops the timers and the store. Jobs go on."""
         self.cycle.stop()
+        # First, so that a request which is cut off now is not kept as a failure of its source.
         self.archive.close()
+        self.stop.set()
+        self.cycle.join(within_s=_LEAVE_S)
         self.store.close()
 
 
@@ -103,7 +110,9 @@ def build_service(settings: Settings) -> Service:
     hardware = load_hardware()
     fleet = build_fleet(settings, hardware)
     archive = open_archive(_archive_path(settings))
-    forecaster = build_forecaster(settings, fleet, clock, archive)
+    stop = Stop()
+    builder = _source_builder(settings, fleet, clock, stop=stop)
+    forecaster = build_forecaster(settings, fleet, clock, archive, builder=builder)
     clusters = {one.id: _build_cluster(one, fleet, clock) for one in settings.clusters}
     store = SqliteStore(settings.store.path)
     run_times = RunTimes(store)
@@ -171,6 +180,7 @@ def build_service(settings: Settings) -> Service:
         cycle=cycle,
         lifecycle=lifecycle,
         clusters=clusters,
+        stop=stop,
     )
 
 
@@ -230,7 +240,7 @@ def build_forecaster(
     """
     intensity = settings.intensity
     kind = (intensity.signal, intensity.scope)
-    builder = builder or SourceBuilder(kind=kind, zone_ids=frozenset(fleet.zone_ids), clock=clock)
+    builder = builder or _source_builder(settings, fleet, clock)
     chains = {
         zone_id: _build_chain(
             zone_id,
@@ -248,6 +258,7 @@ def build_forecaster(
             intensity.weather,
             [zone for zone, chain in chains.items() if any(one.info.is_live for one in chain)],
             clock,
+            stop=builder.stop,
         ),
         history=timedelta(seconds=intensity.history),
     )
@@ -260,6 +271,13 @@ def build_forecaster(
         built_in=built_in if intensity.built_in else None,
         chance=random.Random(),  # noqa: S311 - jitter, not a secret
     )
+
+
+def _source_builder(
+    settings: Settings, fleet: Fleet, clock: Clock, *, stop: Stop | None = None
+) -> SourceBuilder:
+    kind = (settings.intensity.signal, settings.intensity.scope)
+    return SourceBuilder(kind=kind, zone_ids=frozenset(fleet.zone_ids), clock=clock, stop=stop)
 
 
 def open_archive(path: Path) -> SparingArchive:
@@ -299,10 +317,11 @@ def source_checks(forecaster: Forecaster) -> list[Check]:
 def _source_detail(status: SourceStatus) -> str:
     if not status.is_live:
         return "always there"
-    error = f"; {status.error}" if status.error else ""
-    if status.age_s is None:
-        return status.error or "not fetched yet"
-    return f"{status.age_s:.0f} s old{error}"
+    parts = ["" if status.age_s is None else f"{status.age_s:.0f} s old", status.error or ""]
+    if status.claimed_until is not None:
+        until = format_instant(status.claimed_until)
+        parts.append(f"being fetched by another process until {until}")
+    return "; ".join(part for part in parts if part) or "not fetched yet"
 
 
 def _serving_check(forecaster: Forecaster, zone_id: str) -> Check:

@@ -49,6 +49,7 @@ class SourceStatus:
 
     Args:
         issued_at: when its newest forecast was made, by the source's own account.
+        claimed_until: until then at the latest another process fetches from it.
     """
 
     zone_id: str
@@ -59,6 +60,7 @@ class SourceStatus:
     error: str | None
     is_usable: bool
     issued_at: datetime | None = None
+    claimed_until: datetime | None = None
 
 
 _NEVER: Final = FetchState()
@@ -335,6 +337,7 @@ class Forecaster:
             error=held.state.error,
             is_usable=not info.is_live or is_fresh,
             issued_at=None if newest is None else newest.series.provenance.issued_at,
+            claimed_until=self._fetcher.claimed_until(link) if info.is_live else None,
         )
 
     def _built_in_status(self, built_in: BuiltIn, zone_id: str, now: datetime) -> SourceStatus:

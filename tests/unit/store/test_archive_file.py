@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from adapters.store.claim_owner import is_gone, new_owner
 from adapters.store.intensity_archive import SqliteIntensityArchive
 from scheduler.core.errors import StoreError
 from scheduler.core.forecast import GAP_MG
@@ -49,6 +50,8 @@ for turn in range(200):
     key = replace(KEY, zone_id=str(turn))
     if archive.claim(key, now_s=NOW_S, until_s=NOW_S + 600) is not None:
         print(turn, flush=True)
+print("done", flush=True)
+sys.stdin.read()  # a claim ends with its process
 """
 
 
@@ -56,11 +59,18 @@ def test_two_processes_never_hold_one_claim(path: Path) -> None:
     filled(path, [1])
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", _CLAIMER, str(path)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", _CLAIMER, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for _ in range(2)
     ]
-    turns = [int(turn) for one in started for turn in one.communicate(timeout=30)[0].split()]
+    turns = [
+        int(line) for one in started if one.stdout for line in iter(one.stdout.readline, "done\n")
+    ]
+    for one in started:
+        one.communicate(timeout=30)
     assert [one.returncode for one in started] == [0, 0]
     assert sorted(turns) == list(range(200))
 
@@ -273,3 +283,73 @@ def test_file_that_cannot_be_opened_keeps_no_service_from_starting(
     assert str(path) in check.detail
     assert [log["event"] for log in logs] == ["archive_unusable"]
     assert path.read_bytes() == (content or b"")
+
+
+# ------------------------------------------------------------------------- claims of the dead
+
+_HOLDER = """
+import sys
+from pathlib import Path
+from adapters.store.intensity_archive import SqliteIntensityArchive
+from tests.conformance.test_intensity_archive import KEY, NOW_S
+archive = SqliteIntensityArchive(Path(sys.argv[1]))
+print(archive.claim(KEY, now_s=NOW_S, until_s=NOW_S + 600) is not None, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_claim_ends_at_once_where_its_process_was_killed(path: Path) -> None:
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", _HOLDER, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as holder,
+        closing(SqliteIntensityArchive(path)) as archive,
+    ):
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "True\n"
+        assert archive.claim(KEY, now_s=NOW_S + 1, until_s=NOW_S + 601) is None
+        assert archive.claimed_until_s(KEY, now_s=NOW_S + 1) == NOW_S + 600
+        assert archive.claimed_until_s(KEY, now_s=NOW_S + 600) is None
+        archive.renew(KEY, until_s=NOW_S + 900)  # not ours
+        assert archive.claimed_until_s(KEY, now_s=NOW_S + 1) == NOW_S + 600
+        holder.kill()
+        holder.wait()
+        assert archive.claimed_until_s(KEY, now_s=NOW_S + 1) is None
+        assert archive.claim(KEY, now_s=NOW_S + 1, until_s=NOW_S + 601) is not None
+
+
+def test_claims_end_when_the_archive_is_closed(path: Path) -> None:
+    with closing(SqliteIntensityArchive(path)) as other:
+        with closing(SqliteIntensityArchive(path)) as archive:
+            assert archive.claim(KEY, now_s=NOW_S, until_s=NOW_S + 600) is not None
+            assert other.claim(KEY, now_s=NOW_S, until_s=NOW_S + 600) is None
+        assert other.claim(KEY, now_s=NOW_S, until_s=NOW_S + 600) == FetchState()
+
+
+def test_file_of_before_there_were_names_of_claimants_still_serves(path: Path) -> None:
+    filled(path, [1])
+    with closing(sqlite3.connect(path)) as older:
+        older.execute("DROP TABLE claimants")
+        older.execute("UPDATE series SET claimed_until_s = ?", (NOW_S + 600,))
+        older.commit()
+    with closing(SqliteIntensityArchive(path)) as archive:
+        assert archive.claimed_until_s(KEY, now_s=NOW_S) == NOW_S + 600
+        assert archive.claim(KEY, now_s=NOW_S, until_s=NOW_S + 600) is None
+        assert archive.claim(KEY, now_s=NOW_S + 600, until_s=NOW_S + 1200) is not None
+
+
+@pytest.mark.parametrize("change", ["machine", "nonsense", "number", "began"])
+def test_only_a_process_of_this_machine_is_known_to_be_gone(change: str) -> None:
+    machine, pid, began, token = new_owner().split(" ")
+    assert not is_gone(f"{machine} {pid} {began} {token}")
+    owner, expected = {
+        "machine": (f"elsewhere {2**22 + 5} {began} {token}", False),
+        "nonsense": (f"{machine} -1 x", False),
+        "number": (f"{machine} {2**22 + 5} {began} {token}", True),
+        # Another process has its number now.
+        "began": (f"{machine} {pid} 1{began} {token}", True),
+    }[change]
+    assert is_gone(owner) is expected
