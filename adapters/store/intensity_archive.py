@@ -16,8 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from adapters.store.archive_file import (
+    APPLICATION_ID,
+    VERSION,
+    archive_error,
+    open_archive_file,
+    refused,
+    require_sound,
+)
 from adapters.store.claim_owner import is_gone, new_owner
-from adapters.store.database_file import connect, store_error
 from scheduler.core.errors import StoreError
 from scheduler.core.forecast import (
     GAP_MG,
@@ -31,12 +38,8 @@ from scheduler.core.forecasting.vintages import Vintage
 from scheduler.core.forecasting.weather import VARIABLES, WeatherRun
 from scheduler.ports import FetchState, SeriesKey, SightingCount, Sightings
 
-APPLICATION_ID: Final = 0x47724369
-"""'GrCi' in ASCII; marks the file as ours. Source: sqlite.org/fileformat2.html, offset 68."""
-_MAGIC: Final = b"SQLite format 3\0"
 _SET_BACK_S: Final = 600
 """A clock that was set back by more than this does not wait for what was written before."""
-_VERSION: Final = 1
 _PROVENANCE: Final = TypeAdapter(Provenance)
 _SCHEMA: Final = (
     """
@@ -97,9 +100,9 @@ class SqliteIntensityArchive:
         self._lock = threading.Lock()
         self._owner = new_owner()
         try:
-            self._db = _opened(path)
+            self._db = open_archive_file(path)
         except (sqlite3.Error, OSError) as error:
-            raise store_error(self._path, error) from error
+            raise archive_error(self._path, error) from error
         try:
             self._prepare()
             if max_bytes is not None:
@@ -111,19 +114,12 @@ class SqliteIntensityArchive:
 
     def _prepare(self) -> None:
         with self._transaction() as db:
-            (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            (ours,) = db.execute("PRAGMA application_id").fetchone()
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if tables and ours != APPLICATION_ID:
-                raise _refused(self._path, "is the database of another application")
-            if tables and version != _VERSION:
-                what = f"has schema version {version}, this Gridtide knows {_VERSION}"
-                raise _refused(self._path, what)
+            tables = require_sound(self._path, db)
             if not tables:
                 for statement in _SCHEMA:
                     db.execute(statement)
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                db.execute(f"PRAGMA user_version = {_VERSION}")
+                db.execute(f"PRAGMA user_version = {VERSION}")
             db.execute(_CLAIMANTS)
         with self._guarded():
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -338,9 +334,10 @@ class SqliteIntensityArchive:
             try:
                 yield
             except sqlite3.Error as error:
-                raise store_error(self._path, error) from error
+                raise archive_error(self._path, error) from error
             except (zlib.error, ValueError) as error:
-                raise _refused(self._path, f"holds what was not written so ({error})") from error
+                what = f"is damaged: it holds what was not written so ({error})"
+                raise refused(self._path, what, is_damaged=True) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -401,28 +398,6 @@ class _Revisions:
         told.insert(at, (seen_s, value))
         stop_s, mg, quality = value
         self.fresh.append((self._series, start_s, seen_s, stop_s, mg, quality))
-
-
-def _opened(path: Path | None) -> sqlite3.Connection:
-    if path is None:
-        return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        # Read as plain bytes: SQLite itself may already change a stranger's file when it opens it.
-        with path.open("rb") as file:
-            header = file.read(100)
-        if header and not header.startswith(_MAGIC):
-            raise _refused(path, "is damaged or no SQLite database")
-        if header and int.from_bytes(header[68:72], "big") not in {0, APPLICATION_ID}:
-            raise _refused(path, "is the database of another application")
-    return connect(path, "rwc")
-
-
-def _refused(path: Path, what: str) -> StoreError:
-    return StoreError(
-        f"{path} {what}; it was left as it is: move it away to begin anew, its values can be fetched again",
-        path=str(path),
-    )
 
 
 def _columns(key: SeriesKey) -> tuple[str, str, str, str]:

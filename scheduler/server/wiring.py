@@ -17,6 +17,7 @@ from adapters.cluster.local import PASS_ENV, LocalCluster
 from adapters.forecast_tables import load_level_coefficients
 from adapters.hardware_tables import load_hardware
 from adapters.http_client import Stop
+from adapters.store.archive_file import check_archive_file
 from adapters.store.intensity_archive import SqliteIntensityArchive
 from adapters.store.sqlite import SqliteStore
 from scheduler.core.data_moves import DataMoves
@@ -293,12 +294,16 @@ def open_archive(path: Path) -> SparingArchive:
 
 def archive_check(archive: SparingArchive) -> Check:
     """Whether what sources say is kept in the file."""
+    return _archive_check(archive.error)
+
+
+def _archive_check(error: str | None) -> Check:
     detail = (
         "keeps forecasts, history and weather"
-        if archive.error is None
-        else f"in memory only, to be fetched again after a restart: {archive.error}"
+        if error is None
+        else f"in memory only, to be fetched again after a restart: {error}"
     )
-    return Check(subject="intensity archive", is_ok=archive.error is None, detail=detail)
+    return Check(subject="intensity archive", is_ok=error is None, detail=detail)
 
 
 def source_checks(forecaster: Forecaster) -> list[Check]:
@@ -397,14 +402,14 @@ def _archive_path(settings: Settings) -> Path:
 
 
 def _archive_check_of(path: Path) -> list[Check]:
-    """What is to be said of an archive that is there; none is made for it."""
+    """What is to be said of an archive that is there; none is made, and nothing written."""
     if not path.exists():
         return []
-    archive = open_archive(path)
     try:
-        return [archive_check(archive)]
-    finally:
-        archive.close()
+        check_archive_file(path)
+    except StoreError as error:
+        return [_archive_check(error.message)]
+    return [_archive_check(None)]
 
 
 def _build_chain(zone_id: str, settings: Settings, built: Sequence[Source]) -> list[Source]:

@@ -143,6 +143,9 @@ class SparingArchive:
             if how not in self._errors:
                 _log.error("archive_unusable", to=how, error=error.message)
             self._errors[how] = error.message
+            if error.fields.get("is_damaged"):
+                # What else can be read of the file makes it no sounder.
+                self._lasting = error.message
             return ask(self._spare)
         if self._errors.pop(how, None) is not None:
             _log.info("archive_usable_again", to=how)

@@ -1,5 +1,6 @@
 """The archive's file and its faults; and the service's archive, which goes on in memory."""
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from adapters.store.archive_file import check_archive_file
 from adapters.store.claim_owner import is_gone, new_owner
 from adapters.store.intensity_archive import SqliteIntensityArchive
 from scheduler.core.errors import StoreError
@@ -136,6 +138,51 @@ def test_file_that_is_cut_short_is_refused_or_its_values_are(path: Path) -> None
     path.write_bytes(path.read_bytes()[:9000])
     with pytest.raises(StoreError), closing(SqliteIntensityArchive(path)) as archive:
         archive.actuals(KEY, since_s=0, until_s=NOW_S * 2)
+
+
+def with_a_hole(path: Path) -> None:
+    """Random bytes in the middle of an archive."""
+    filled(path, list(range(1, 20_000)))
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 40_000] = np.random.default_rng(3).bytes(40_000)
+    path.write_bytes(content)
+
+
+def test_damage_in_the_middle_is_found_when_the_file_is_opened(path: Path) -> None:
+    with_a_hole(path)
+    before = path.read_bytes()
+    assert "is damaged (" in refusal(path)
+    with pytest.raises(StoreError, match=r"move it away .* its values can be fetched again"):
+        check_archive_file(path)
+    assert path.read_bytes() == before
+    with closing(open_archive(path)) as archive:
+        assert "is damaged (" in archive_check(archive).detail
+
+
+def test_damage_while_it_is_in_use_is_told_though_other_parts_can_be_read(path: Path) -> None:
+    filled(path, [1])
+    first = SqliteIntensityArchive(path)
+    with closing(SparingArchive(first, SqliteIntensityArchive(None))) as archive:
+        archive.add_vintage(KEY, Vintage(NOW_S, series([1])))
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("UPDATE vintages SET packed = x'00'")
+            other.commit()
+        assert archive.vintages(KEY, since_s=0) == []
+        assert values(archive) == [1]
+        assert "is damaged" in archive_check(archive).detail
+
+
+def test_check_of_the_file_changes_nothing_and_says_where_it_is_read_only(path: Path) -> None:
+    filled(path, [1])
+    before = path.read_bytes()
+    check_archive_file(path)
+    assert path.read_bytes() == before
+    path.chmod(0o400)
+    if os.access(path, os.W_OK):
+        pytest.skip("root may write everywhere")
+    with pytest.raises(StoreError, match="is read-only"):
+        check_archive_file(path)
 
 
 def test_bytes_that_were_not_written_so_are_an_error_of_the_store(path: Path) -> None:
