@@ -48,6 +48,7 @@ from scheduler.service.watcher import Watcher
 _MINUTE_S: Final = 60.0
 _LEAVE_S: Final = 2.0
 """So long a stopped service waits for fetches to end; they end with the process."""
+_NAMED_ZONES: Final = 10
 _ID_ALPHABET: Final = "abcdefghjkmnpqrstuvwxyz23456789"  # no look-alikes
 
 
@@ -242,14 +243,13 @@ def build_forecaster(
     intensity = settings.intensity
     kind = (intensity.signal, intensity.scope)
     builder = builder or _source_builder(settings, fleet, clock)
-    chains = {
-        zone_id: _build_chain(
-            zone_id,
-            settings,
-            [builder.build(one) for one in intensity.zones.get(zone_id, intensity.sources)],
-        )
-        for zone_id in fleet.zone_ids
-    }
+    chains, skipped = dict[str, list[Source]](), dict[str, list[str]]()
+    for zone_id in fleet.zone_ids:
+        built = [builder.build(one) for one in intensity.zones.get(zone_id, intensity.sources)]
+        chains[zone_id] = _build_chain(zone_id, settings, built)
+        left = [one.info.name for one in built if one not in chains[zone_id]]
+        if left:
+            skipped[zone_id] = left
     built_in = BuiltIn(
         archive=archive,
         clock=clock,
@@ -270,6 +270,7 @@ def build_forecaster(
         max_age=timedelta(seconds=intensity.max_age),
         archive=archive,
         built_in=built_in if intensity.built_in else None,
+        skipped=skipped,
         chance=random.Random(),  # noqa: S311 - jitter, not a secret
     )
 
@@ -316,7 +317,17 @@ def source_checks(forecaster: Forecaster) -> list[Check]:
         )
         for status in forecaster.statuses()
     ]
+    checks += _skipped_checks(forecaster.skipped)
     return checks + [_serving_check(forecaster, zone_id) for zone_id in forecaster.infos]
+
+
+def _skipped_checks(skipped: Mapping[str, Sequence[str]]) -> list[Check]:
+    """One line for the sources of the common list that do not serve every zone; none where all do."""
+    if not skipped:
+        return []
+    zones = "; ".join(f"{zone_id} without {', '.join(skipped[zone_id])}" for zone_id in skipped)
+    detail = f"some do not serve every zone in this signal and scope: {zones}"
+    return [Check(subject="intensity sources", is_ok=True, detail=detail)]
 
 
 def _source_detail(status: SourceStatus) -> str:
@@ -414,11 +425,14 @@ def _archive_check_of(path: Path) -> list[Check]:
 
 def _build_chain(zone_id: str, settings: Settings, built: Sequence[Source]) -> list[Source]:
     scope, signal = settings.intensity.scope, settings.intensity.signal
-    chain = [
-        source
+    serving = [
+        source.info.signal is signal and scope in source.info.scopes.get(zone_id, frozenset())
         for source in built
-        if source.info.signal is signal and scope in source.info.scopes.get(zone_id, frozenset())
     ]
+    chain = [source for source, does_serve in zip(built, serving, strict=True) if does_serve]
+    if zone_id in settings.intensity.zones and not all(serving):
+        # Whoever wrote the zone's own chain meant each of its sources.
+        raise _not_served(zone_id, settings, serving.index(False), built[serving.index(False)])
     if chain:
         return chain
     known = {zone for source in built for zone in source.info.zone_ids}
@@ -433,6 +447,26 @@ def _build_chain(zone_id: str, settings: Settings, built: Sequence[Source]) -> l
         field="intensity",
         value=zone_id,
         valid=hint,
+    )
+
+
+def _not_served(zone_id: str, settings: Settings, index: int, source: Source) -> InvalidConfigError:
+    intensity, info = settings.intensity, source.info
+    field = f"intensity.zones.{zone_id}.{index}"
+    kind = intensity.zones[zone_id][index].kind
+    offered = sorted(info.scopes.get(zone_id, ()))
+    if offered:
+        serves = f"zone {zone_id} as {info.signal} in scope {' or '.join(offered)}"
+    else:
+        zones = sorted(info.zone_ids)
+        more = f" and {len(zones) - _NAMED_ZONES} more" if len(zones) > _NAMED_ZONES else ""
+        serves = f"{', '.join(zones[:_NAMED_ZONES])}{more}"
+    return InvalidConfigError(
+        f"{field}: {kind} does not serve zone {zone_id} as {intensity.signal}/{intensity.scope}; it serves "
+        f"{serves}; leave it out, or set intensity.signal and intensity.scope",
+        field=field,
+        value=kind,
+        valid=serves,
     )
 
 

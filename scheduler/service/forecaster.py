@@ -95,6 +95,7 @@ class Forecaster:
         archive: IntensityArchive,
         built_in: BuiltIn | None = None,
         chance: random.Random | None = None,
+        skipped: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._scope = scope
         self._clock = clock
@@ -105,6 +106,8 @@ class Forecaster:
         self._fetcher = Fetcher(
             links=self._links, scope=scope, clock=clock, archive=archive, chance=chance
         )
+        self.skipped: Final = skipped or {}
+        """By zone, names of configured sources that do not serve it."""
         self._held: dict[SeriesKey, _Held] = {}
         # Two, so that what was fetched serves while forecasts are still being made. Plans take neither.
         self._taking_in, self._making = threading.Lock(), threading.Lock()
