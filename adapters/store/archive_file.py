@@ -44,10 +44,17 @@ def check_archive_file(path: Path) -> None:
                 f"{path} or its folder is read-only; give the service the right to write there",
                 path=str(path),
             )
-        with closing(connect(path, "ro")) as db:
+        with closing(_read_only(path)) as db:
             require_sound(path, db)
     except (sqlite3.Error, OSError) as error:
         raise archive_error(path, error) from error
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    if path.with_name(f"{path.name}-wal").exists():
+        return connect(path, "ro")
+    # Nobody uses it: a plain connection would leave files of whoever checks beside it.
+    return sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
 
 
 def require_sound(path: Path, db: sqlite3.Connection) -> int:

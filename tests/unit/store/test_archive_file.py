@@ -178,6 +178,10 @@ def test_check_of_the_file_changes_nothing_and_says_where_it_is_read_only(path: 
     before = path.read_bytes()
     check_archive_file(path)
     assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+    with closing(SqliteIntensityArchive(path)) as archive:
+        archive.add_actuals(KEY, series([2]), seen_s=NOW_S + 1)
+        check_archive_file(path)
     path.chmod(0o400)
     if os.access(path, os.W_OK):
         pytest.skip("root may write everywhere")
