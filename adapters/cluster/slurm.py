@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from adapters.cluster.slurm_capacity import SlurmCapacity
 from adapters.cluster.slurm_checks import build_checks
 from adapters.cluster.slurm_client import SlurmClient
 from adapters.cluster.slurm_commands import CommandRunner, HereRunner
 from adapters.cluster.slurm_folder import SlurmFolder
-from adapters.cluster.slurm_parsers import COMMENT_KEY, SlurmJob, SlurmNode
+from adapters.cluster.slurm_parsers import SlurmJob, build_comment, with_kill
 from adapters.cluster.slurm_request import SlurmDevice, SlurmTerms, device_options, per_node
 from adapters.cluster.slurm_script import build_script
 from adapters.cluster.slurm_status import build_status, is_over, is_waiting
@@ -27,6 +28,8 @@ from scheduler.ports import Capability, Check, Clock, Dispatch, RunState, RunSta
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 KILL_AGAIN_S: Final = 30.0
+WAKE_S: Final = 2.0
+"""How long a suspended job takes to wake up, at most."""
 BOOKS_S: Final = 120.0
 """How long the accounts may take to close a job whose energy is wanted."""
 
@@ -76,15 +79,22 @@ class SlurmCluster:
         self._prefix = prefix
         self._can_freeze = can_freeze
         self._reads_energy = reads_energy and self._terms.is_exclusive
-        self._may_queue = may_queue
         self._client = SlurmClient(
             cluster_id, runner or HereRunner(conf=conf), cluster_flag=cluster_flag
+        )
+        self._capacity = SlurmCapacity(
+            self._client,
+            accelerators=self._accelerators,
+            terms=self._terms,
+            prefix=prefix,
+            may_queue=may_queue,
         )
         self._wall = wall
         self._lock = threading.Lock()
         self._last: dict[str, RunStatus] = {}
         self._kill_at_s: dict[str, float] = {}
         self._killed_s: dict[str, float] = {}
+        self._end_at_s: dict[str, tuple[float, float]] = {}
         with self._disk():
             self._runs.mkdir(parents=True, exist_ok=True)
             self._checkpoints.mkdir(parents=True, exist_ok=True)
@@ -113,7 +123,7 @@ class SlurmCluster:
                 return job.job_id
             if folder.started_as is not None:
                 return folder.started_as
-            self._require_room(device, each, dispatch)
+            self._require_room(dispatch, each)
             return self._submit_new(dispatch, folder, self._options(dispatch, device, each))
 
     def poll(self, names: Sequence[str]) -> Mapping[str, RunStatus]:
@@ -134,6 +144,7 @@ class SlurmCluster:
                     statuses[name] = status
         self._drop_doubles([job for jobs in found.jobs.values() for job in jobs[1:]])
         self._kill_overdue(statuses)
+        self._end_thawed()
         return statuses
 
     def pause(self, name: str, *, grace_s: float) -> None:
@@ -155,36 +166,36 @@ class SlurmCluster:
         job = self._find_live(name) if self._can_freeze else None
         if job is None or job.state != "SUSPENDED":
             return
+        if not self._capacity.has_cpus_for(job):
+            raise ClusterFullError(
+                f"{self._cluster_id}: the devices of {name} are in use", cluster=self._cluster_id
+            )
         self._thaw(name, job)
 
     def cancel(self, name: str, *, grace_s: float) -> None:
         """See `ClusterAdapter`."""
-        if name in self._kill_at_s:
+        if name in self._kill_at_s or self._wall() < self._end_at_s.get(name, (0.0, 0.0))[0]:
             return
+        self._end_at_s.pop(name, None)
         job = self._find_live(name)
         if job is not None and is_waiting(job):
             job = self._drop_waiting(name, job)
         if job is None or job.kill_at_s is not None or job.state == "COMPLETING":
             return
-        if job.state == "SUSPENDED":  # it must wake up to act on the signal
+        if job.state == "SUSPENDED":
+            # It must wake up to act on a signal; one that is sent before it has is lost.
             self._thaw(name, job)
-        self._client.terminate(job.job_id)
-        kill_at_s = self._wall() + grace_s
+            self._end_at_s[name] = (self._wall() + WAKE_S, grace_s)
+            return
         # Signal first: were it the other way round, a crash in between would leave a job that is
         # killed without having been asked to save its work. Asking twice does no harm.
-        self._client.comment(job.job_id, f"{_comment(name, job.ticket)};kill={kill_at_s:.3f}")
-        self._kill_at_s[name] = kill_at_s
+        self._client.terminate(job.job_id)
+        self._kill_at_s[name] = self._wall() + grace_s
+        self._client.comment(job.job_id, with_kill(job.comment, self._kill_at_s[name]))
 
     def free_devices(self) -> Mapping[str, int]:
         """See `ClusterAdapter`; what is in service at all where jobs may wait in Slurm's queue."""
-        nodes = self._client.nodes()
-        return {
-            name: sum(
-                node.total(device.gres) if self._may_queue else node.free(device.gres)
-                for node in self._usable(nodes, device)
-            )
-            for name, device in self._accelerators.items()
-        }
+        return self._capacity.free_devices()
 
     def tell_ends(self, tell: Callable[[], None]) -> None:
         """See `ClusterAdapter`; Slurm tells nobody, so ends are seen by `poll` alone."""
@@ -217,28 +228,21 @@ class SlurmCluster:
             raise DispatchRejectedError(f"{self._cluster_id}: {why}", cluster=self._cluster_id)
         return device, each
 
-    def _require_room(self, device: SlurmDevice, each: int, dispatch: Dispatch) -> None:
-        """Refuses what would have to wait; what can never fit is left to Slurm to refuse."""
-        if self._may_queue:
-            return
-        nodes = self._usable(self._client.nodes(), device)
-        n_fitting = sum(node.total(device.gres) >= each for node in nodes)
-        n_free = sum(node.free(device.gres) >= each for node in nodes)
-        if n_free < dispatch.num_nodes <= n_fitting:
-            free = sum(node.free(device.gres) for node in nodes)
-            raise ClusterFullError(
-                f"{self._cluster_id}: {dispatch.gpus} {dispatch.accelerator} asked, {free} free"
-                + (f" on {n_free} nodes with {each} each" if dispatch.num_nodes > 1 else ""),
+    def _require_room(self, dispatch: Dispatch, each: int) -> None:
+        """Refuses what can never fit, for Slurm itself would let it wait for ever, and what must wait."""
+        room = self._capacity.room(dispatch.accelerator, each)
+        asked = f"{dispatch.gpus} {dispatch.accelerator} on {dispatch.num_nodes} nodes"
+        if room.n_fitting is not None and room.n_fitting < dispatch.num_nodes:
+            raise DispatchRejectedError(
+                f"{self._cluster_id}: {asked} asked, but only {room.n_fitting} nodes have {each}",
                 cluster=self._cluster_id,
             )
-
-    def _usable(self, nodes: Sequence[SlurmNode], device: SlurmDevice) -> list[SlurmNode]:
-        partition = device.partition or self._terms.partition or self._client.default_partition()
-        return [
-            node
-            for node in nodes
-            if partition in node.partitions and node.is_usable(self._terms.reservation)
-        ]
+        if room.n_free < dispatch.num_nodes or room.free < dispatch.gpus:
+            raise ClusterFullError(
+                f"{self._cluster_id}: {asked} asked; {room.free} are free, "
+                f"{each} on each of {room.n_free} nodes",
+                cluster=self._cluster_id,
+            )
 
     def _options(self, dispatch: Dispatch, device: SlurmDevice, each: int) -> list[str]:
         folder = self._folder(dispatch.name).path
@@ -271,9 +275,14 @@ class SlurmCluster:
                 f"{self._cluster_id}: {dispatch.name} has a text that no script can hold: {error}",
                 cluster=self._cluster_id,
             ) from error
-        comment = f"--comment={_comment(dispatch.name, ticket)}"
+        comment = build_comment(
+            dispatch.name,
+            accelerator=dispatch.accelerator,
+            gpus=dispatch.gpus,
+            ticket=ticket,
+        )
         try:
-            return self._client.submit([*options, comment], script)
+            return self._client.submit([*options, f"--comment={comment}"], script)
         except DispatchUncertainError:
             raise
         except (ClusterFullError, ClusterUnavailableError, DispatchRejectedError):
@@ -315,6 +324,7 @@ class SlurmCluster:
         self._last.pop(name, None)
         self._kill_at_s.pop(name, None)
         self._killed_s.pop(name, None)
+        self._end_at_s.pop(name, None)
 
     def _is_unaccounted(self, job: SlurmJob) -> bool:
         """Whether its energy will still be told: the accounts are a little behind."""
@@ -379,6 +389,13 @@ class SlurmCluster:
             self._client.kill([status.ref for status in overdue])
             self._killed_s |= {status.name: now_s for status in overdue}
 
+    def _end_thawed(self) -> None:
+        """Asks those to leave that had to wake up first."""
+        now_s = self._wall()
+        for name, (at_s, grace_s) in list(self._end_at_s.items()):
+            if now_s >= at_s:
+                self.cancel(name, grace_s=grace_s)
+
     def _thaw(self, name: str, job: SlurmJob) -> None:
         wall_s = self._wall()  # before the command: it may have ended by the time we look
         if self._client.resume(job.job_id):
@@ -405,7 +422,3 @@ class SlurmCluster:
                 f"{error.strerror or error}; check the disk and the rights on the folder",
                 cluster=self._cluster_id,
             ) from error
-
-
-def _comment(name: str, ticket: str | None) -> str:
-    return f"{COMMENT_KEY}{name}" + (f";ticket={ticket}" if ticket else "")

@@ -103,6 +103,12 @@ class SlurmClient:
         """Continues a suspended job; whether it was one."""
         return self._tell("scontrol", "resume", job_id)
 
+    def waiting(self) -> list[SlurmJob]:
+        """All jobs of this user that wait in the queue."""
+        form = f"--Format={squeue_format()}"
+        done = self._read("squeue", "--me", "--states=PENDING", "--noheader", form)
+        return parse_squeue(done.out)
+
     def nodes(self) -> list[SlurmNode]:
         """All nodes with what is taken of them."""
         return parse_nodes(self._read("scontrol", "--detail", "--oneliner", "show", "node").out)

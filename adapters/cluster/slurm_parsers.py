@@ -9,6 +9,7 @@ from typing import Final
 COMMENT_KEY: Final = "gridtide:key="
 _KILL: Final = re.compile(r";kill=([0-9.]+)")
 _TICKET: Final = re.compile(r";ticket=([A-Za-z0-9-]+)")
+_ASKS: Final = re.compile(r";asks=([^;:]+):(\d+)")
 _PAIR: Final = re.compile(r"(\w+)=(\S*)")
 _GRES: Final = re.compile(r"([\w.:-]+?):(\d+)(?:\([^)]*\))?(?:,|$)")
 _NEVER: Final = ("", "None", "(null)", "None assigned", "N/A")
@@ -30,7 +31,10 @@ class SlurmJob:
         state: the first word of Slurm's state.
         code: exit code and signal, where it has ended.
         has_run: whether it ever had a node.
-        kill_at_s: when it is to be killed, as its comment says; None where it was not asked to leave.
+        kill_at_s: when it is to be killed; None where it was not asked to leave.
+        ticket: the file that it must rename to begin.
+        asks: accelerator and count.
+        comment: as squeue has it; the three above are read from it, and gone where it was replaced.
         energy_j: what its nodes drew, where that was measured.
         stretches: earlier stretches of a job that was requeued.
         is_accounted: whether this is the word of the accounts.
@@ -46,6 +50,8 @@ class SlurmJob:
     has_run: bool
     kill_at_s: float | None = None
     ticket: str | None = None
+    asks: tuple[str, int] | None = None
+    comment: str = ""
     energy_j: float | None = None
     stretches: tuple[tuple[float, float], ...] = ()
     is_accounted: bool = False
@@ -60,16 +66,30 @@ class SlurmJob:
         return self.reason == "BadConstraints" or (self.state == "FAILED" and not self.has_run)
 
 
+# --------------------------------------------------------------------------------- comment
+
+
+def build_comment(key: str, *, accelerator: str, gpus: int, ticket: str) -> str:
+    """What we write at a job: whose run it is, and what a new adapter must know of it."""
+    return f"{COMMENT_KEY}{key};asks={accelerator}:{gpus};ticket={ticket}"
+
+
+def with_kill(comment: str, kill_at_s: float) -> str:
+    """The comment with when the job is to be killed."""
+    return f"{comment};kill={kill_at_s:.3f}"
+
+
 # ---------------------------------------------------------------------------------- squeue
 
+WIDEST_NAME: Final = 300
 SQUEUE_FIELDS: Final = ("JobID", "State", "Reason", "StartTime", "EndTime", "exit_code", "NodeList")
 
 
-def squeue_format(names: Iterable[str]) -> str:
-    """The value of `--Format`: fields of fixed width, wide enough for these names."""
-    width = max((len(name) for name in names), default=1) + 1
+def squeue_format(names: Iterable[str] = ()) -> str:
+    """The value of `--Format`: fields of fixed width, wide enough for these names, or for any."""
+    width = max((len(name) for name in names), default=WIDEST_NAME) + 1
     short = ",".join(f"{field}:24|" for field in SQUEUE_FIELDS)
-    return f"{short},Name:{width}|,Comment:{width + len(COMMENT_KEY) + 80}"
+    return f"{short},Name:{width}|,Comment:{width + 180}"
 
 
 def parse_squeue(text: str) -> list[SlurmJob]:
@@ -93,8 +113,10 @@ def _queued(fields: Sequence[str]) -> SlurmJob:
         end_s=parse_time(end),
         code=parse_exit(code),
         has_run=nodes not in _NEVER,
-        kill_at_s=_number(_KILL, comment),
+        kill_at_s=float(match[1]) if (match := _KILL.search(comment)) else None,
         ticket=match[1] if (match := _TICKET.search(comment)) else None,
+        asks=(match[1], int(match[2])) if (match := _ASKS.search(comment)) else None,
+        comment=comment,
     )
 
 
@@ -269,8 +291,3 @@ def parse_pairs(text: str) -> Iterator[tuple[str, str]]:
 def _first_word(state: str) -> str:
     """`CANCELLED` of `CANCELLED by 0`."""
     return state.split(" ", 1)[0].rstrip("+")
-
-
-def _number(pattern: re.Pattern[str], text: str) -> float | None:
-    match = pattern.search(text)
-    return float(match[1]) if match else None

@@ -18,7 +18,7 @@ from scheduler.core.job import JobId, JobState
 from scheduler.ports import Capability, ClusterAdapter, RunState
 from scheduler.service.dispatcher import build_dispatch
 from tests.fakes.clock import ManualClock
-from tests.fakes.slurm.setting_up import PROGRAMS, set_up
+from tests.fakes.slurm.setting_up import set_up
 from tests.unit.cluster.real_slurm import require_slurm
 from tests.unit.cluster.runs import Runs, lines, wait_until
 from tests.unit.core.builders import T0, job, option, record, run
@@ -43,13 +43,13 @@ def open_local(root: Path, pausing_by: Capability) -> ClusterAdapter:
 
 
 def open_slurm_fake(root: Path, pausing_by: Capability) -> ClusterAdapter:
-    conf = set_up(root / "slurm")
+    slurm = set_up(root / "slurm")
     return SlurmCluster(
         "fake",
-        accelerators={"CPU": SlurmDevice(partition="cpu"), "H100": H100},
+        accelerators={"CPU": SlurmDevice(), "H100": H100},
         root=root / "shared",
         clock=ManualClock(T0),
-        runner=HereRunner(conf=conf, programs=PROGRAMS),
+        runner=HereRunner(conf=slurm.conf, programs=slurm.programs),
         can_freeze=pausing_by is Capability.FREEZE,
     )
 
