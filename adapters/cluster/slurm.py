@@ -82,6 +82,7 @@ class SlurmCluster:
         self._client = SlurmClient(
             cluster_id, runner or HereRunner(conf=conf), cluster_flag=cluster_flag
         )
+        self._may_queue = may_queue
         self._capacity = SlurmCapacity(
             self._client,
             accelerators=self._accelerators,
@@ -232,12 +233,15 @@ class SlurmCluster:
         """Refuses what can never fit, for Slurm itself would let it wait for ever, and what must wait."""
         room = self._capacity.room(dispatch.accelerator, each)
         asked = f"{dispatch.gpus} {dispatch.accelerator} on {dispatch.num_nodes} nodes"
-        if room.n_fitting is not None and room.n_fitting < dispatch.num_nodes:
+        if room.n_fitting is None:
+            return  # a partition without nodes, or without existence: Slurm has the words for it
+        if room.n_fitting < dispatch.num_nodes:
             raise DispatchRejectedError(
                 f"{self._cluster_id}: {asked} asked, but only {room.n_fitting} nodes have {each}",
                 cluster=self._cluster_id,
             )
-        if room.n_free < dispatch.num_nodes or room.free < dispatch.gpus:
+        is_full = room.n_free < dispatch.num_nodes or room.free < dispatch.gpus
+        if is_full and not self._may_queue:
             raise ClusterFullError(
                 f"{self._cluster_id}: {asked} asked; {room.free} are free, "
                 f"{each} on each of {room.n_free} nodes",
