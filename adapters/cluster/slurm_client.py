@@ -1,6 +1,6 @@
 """The few commands of Slurm that the adapter needs, for one cluster."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,6 +44,7 @@ class SlurmClient:
         self._runner = runner
         self._flags = (f"--clusters={cluster_flag}",) if cluster_flag else ()
         self._is_silent = False
+        self._lines: Mapping[str, SlurmJob] = {}
         self._default_partition: str | None = None
 
     def find(self, names: Sequence[str], *, closed: bool = False) -> Found:
@@ -107,7 +108,7 @@ class SlurmClient:
         """All jobs of this user that wait in the queue."""
         form = f"--Format={squeue_format()}"
         done = self._read("squeue", "--me", "--states=PENDING", "--noheader", form)
-        return parse_squeue(done.out)
+        return list(parse_squeue(done.out).values())
 
     def nodes(self) -> list[SlurmNode]:
         """All nodes with what is taken of them."""
@@ -134,7 +135,10 @@ class SlurmClient:
         few = (f"--name={listed}",) if len(listed) <= MAX_NAMES_CHARS else ()
         form = f"--Format={squeue_format(names)}"
         done = self._read("squeue", "--me", "--states=all", "--noheader", *few, form)
-        return parse_squeue(done.out)
+        jobs = parse_squeue(done.out, self._lines)
+        if len(names) > 1:  # a look at one job is no poll
+            self._lines = jobs
+        return list(jobs.values())
 
     def _accounted(self, names: Sequence[str]) -> list[SlurmJob] | None:
         """Jobs in the accounts; none where there are no accounts, None where they do not answer.

@@ -1,9 +1,10 @@
 """What Slurm's commands print, as records. Pure: texts in, records out."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
+from types import MappingProxyType
 from typing import Final
 
 COMMENT_KEY: Final = "gridtide:key="
@@ -82,27 +83,37 @@ def with_kill(comment: str, kill_at_s: float) -> str:
 # ---------------------------------------------------------------------------------- squeue
 
 WIDEST_NAME: Final = 300
-SQUEUE_FIELDS: Final = ("JobID", "State", "Reason", "StartTime", "EndTime", "exit_code", "NodeList")
+SQUEUE_FIELDS: Final = (
+    *("JobID:12|", "State:16|", "Reason:32|", "StartTime:20|", "EndTime:20|", "exit_code:8|"),
+    "NodeList:20|",
+)
 
 
 def squeue_format(names: Iterable[str] = ()) -> str:
     """The value of `--Format`: fields of fixed width, wide enough for these names, or for any."""
     width = max((len(name) for name in names), default=WIDEST_NAME) + 1
-    short = ",".join(f"{field}:24|" for field in SQUEUE_FIELDS)
-    return f"{short},Name:{width}|,Comment:{width + 180}"
+    return f"{','.join(SQUEUE_FIELDS)},Name:{width}|,Comment:{width + 140}"
 
 
-def parse_squeue(text: str) -> list[SlurmJob]:
-    """The jobs of `squeue --Format`; lines that are none are left out."""
-    jobs = []
+def parse_squeue(
+    text: str, known: Mapping[str, SlurmJob] = MappingProxyType({})
+) -> dict[str, SlurmJob]:
+    """The jobs of `squeue --Format` by their lines; lines that are none are left out.
+
+    A running job's line stays the same: what is `known` of lines read before is taken from there.
+    """
+    jobs = {}
     for line in text.splitlines():
-        fields = [field.strip() for field in line.split("|", 8)]
-        if len(fields) == 9 and fields[0].isdigit():
-            jobs.append(_queued(fields))
+        job = known.get(line) or _queued(line)
+        if job is not None:
+            jobs[line] = job
     return jobs
 
 
-def _queued(fields: Sequence[str]) -> SlurmJob:
+def _queued(line: str) -> SlurmJob | None:
+    fields = [field.strip() for field in line.split("|", 8)]
+    if len(fields) != 9 or not fields[0].isdigit():
+        return None
     job_id, state, reason, start, end, code, nodes, name, comment = fields
     return SlurmJob(
         job_id=job_id,
@@ -266,7 +277,7 @@ def _count(gres: Iterable[tuple[str, int]], wanted: str) -> int:
 def parse_time(text: str) -> float | None:
     """Epoch seconds of a time printed in UTC; None for Unknown, N/A and their like."""
     try:
-        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC).timestamp()
+        return datetime.fromisoformat(f"{text}+00:00").timestamp()
     except ValueError:
         return None
 

@@ -36,7 +36,7 @@ def accounted(*lines: str) -> list[SlurmJob]:
 
 
 def test_squeue_lines_are_read() -> None:
-    failed, running, begin, waiting, refused = parse_squeue(SQUEUE)
+    failed, running, begin, waiting, refused = parse_squeue(SQUEUE).values()
     assert (failed.job_id, failed.name, failed.state) == ("4", "gt-c", "FAILED")
     assert (failed.start_s, failed.end_s, failed.code) == (T, T + 1, (3, 0))
     assert (running.ticket, running.kill_at_s, running.asks) == ("ticket-0f", 12.5, ("H100", 2))
@@ -45,6 +45,16 @@ def test_squeue_lines_are_read() -> None:
     assert [one.is_refused for one in (failed, running, begin, waiting, refused)] == [False] * 4 + [
         True
     ]
+
+
+def test_line_that_was_read_before_is_not_read_again() -> None:
+    known = parse_squeue(SQUEUE)
+    assert all(
+        one is other
+        for one, other in zip(known.values(), parse_squeue(SQUEUE, known).values(), strict=True)
+    )
+    changed = parse_squeue(SQUEUE.replace("RUNNING", "SUSPENDED"), known)
+    assert [job.state for job in changed.values()][1] == "SUSPENDED"
 
 
 def test_squeue_format_is_wide_enough_for_the_names() -> None:
@@ -114,7 +124,7 @@ def test_energy_counts_where_it_was_measured_and_can_be_true(
 def test_lines_that_are_no_jobs_are_left_out() -> None:
     assert parse_sacct("\nsacct: something\n|||\n3.batch|||||||||||\n") == []
     assert parse_sacct("3.batch|COMPLETED|0:0|c1|1|N|N|1|0||batch") == []
-    assert parse_squeue("CLUSTER: west\n\n") == []
+    assert parse_squeue("CLUSTER: west\n\n") == {}
 
 
 NODE = (
