@@ -20,6 +20,8 @@ from scheduler.core.errors import ForecastUnavailableError, InvalidConfigError
 
 _RETRIED: Final = frozenset({429, 500, 502, 503, 504})
 _MAX_WAIT_S: Final = 30.0
+_DAY_S: Final = 86_400
+"""Nobody is believed who wants to be left alone for longer."""
 _MAX_REDIRECTS: Final = 3
 _GZIP_WBITS: Final = 31
 _MAX_ANSWER: Final = 2000
@@ -129,7 +131,8 @@ class HttpClient:
 
         Raises:
             ForecastUnavailableError: no usable answer; the message says what happened and how often.
-                Where the server refused, the fields hold its `status` and the beginning of its `answer`.
+                Where the server refused, the fields hold its `status` and the beginning of its `answer`, and
+                `retry_after_s` where it says when to come again.
         """
         body = self._tried(_Wish(path, params or {}, headers or {}, _JSON))
         if body is None:
@@ -218,10 +221,10 @@ class HttpClient:
         if status != 200:
             answer = self._refusal(reply, wish, deadline)
             if status in _RETRIED:
+                after_s = _retry_after_s(reply)
+                asked = {} if after_s is None else {"retry_after_s": round(min(after_s, _DAY_S))}
                 raise _TryAgainError(
-                    f"answered {status}",
-                    _retry_after_s(reply),
-                    {"status": status, "answer": answer},
+                    f"answered {status}", after_s, {"status": status, "answer": answer, **asked}
                 )
             raise self._failure(f"answered {status}", wish.path, status=status, answer=answer)
         kind = reply.headers.get("content-type", "").partition(";")[0].strip().lower()

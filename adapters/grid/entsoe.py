@@ -152,9 +152,9 @@ class Entsoe:
                 steady=_STEADY,
             )
         )
-        made_at = [reply.created_at for reply in (*load, *weather) if reply.created_at]
-        provenance = _provenance(scope, Quality.FORECAST, min(made_at))
-        return build_series(zone_id, mix, window, provenance)
+        # No time of issue: that of a document may be when it was asked for, and a forecast made the
+        # evening before is the newest there is all day.
+        return build_series(zone_id, mix, window, _provenance(scope, Quality.FORECAST))
 
     def fetch_actuals(self, zone_id: str, scope: Scope, window: Window) -> IntensitySeries:
         """Derived from the generation of each type; gaps where too much of it is not published."""
@@ -254,11 +254,10 @@ def _hour_ceil(window: Window) -> datetime:
     return hour_floor(last + _HOUR - timedelta(microseconds=1))
 
 
-def _provenance(scope: Scope, quality: Quality, issued_at: datetime | None = None) -> Provenance:
+def _provenance(scope: Scope, quality: Quality) -> Provenance:
     return Provenance(
         source=f"{SOURCE} (production, derived; factors {FACTORS_VERSION})",
         signal=SignalKind.AVERAGE,
         scope=scope,
         quality=quality,
-        issued_at=issued_at,
     )

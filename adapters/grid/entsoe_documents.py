@@ -73,11 +73,9 @@ class Reply:
 
     Args:
         window: what was asked for.
-        created_at: when the platform made the document; None where it has no matching data.
     """
 
     window: Window
-    created_at: datetime | None
     mw: Mapping[Line, NDArray[np.float64]]
 
 
@@ -95,14 +93,13 @@ def parse_reply(text: str, asked: Question) -> Reply:
     root = _root(text, asked)
     if root.tag == "Acknowledgement_MarketDocument":
         _require_no_match(root, asked)
-        return Reply(window=asked.window, created_at=None, mw={})
+        return Reply(window=asked.window, mw={})
     if root.tag != "GL_MarketDocument" or _text(root, "type", asked) != asked.kind:
         raise asked.rejected(f"answered with {root.tag} of type {root.findtext('type')!r:.40}")
-    created_at = _instant(_text(root, "createdDateTime", asked), asked, "%Y-%m-%dT%H:%M:%SZ")
     stretches = [
         stretch for series in root.iterfind("TimeSeries") for stretch in _stretches(series, asked)
     ]
-    return Reply(window=asked.window, created_at=created_at, mw=_on_grid(stretches, asked))
+    return Reply(window=asked.window, mw=_on_grid(stretches, asked))
 
 
 def join_replies(replies: Iterable[Reply], window: Window) -> dict[Line, NDArray[np.float64]]:

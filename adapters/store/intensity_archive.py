@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from operator import itemgetter
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,9 @@ from scheduler.ports import FetchState, SeriesKey, SightingCount, Sightings
 
 APPLICATION_ID: Final = 0x47724369
 """'GrCi' in ASCII; marks the file as ours. Source: sqlite.org/fileformat2.html, offset 68."""
+_MAGIC: Final = b"SQLite format 3\0"
+_SET_BACK_S: Final = 600
+"""A clock that was set back by more than this does not wait for what was written before."""
 _VERSION: Final = 1
 _PROVENANCE: Final = TypeAdapter(Provenance)
 _SCHEMA: Final = (
@@ -64,17 +67,23 @@ _SCHEMA: Final = (
 )
 
 
+_SERIES_ID: Final = (
+    "SELECT id FROM series WHERE source = ? AND zone = ? AND signal = ? AND scope = ?"
+)
+
+
 class SqliteIntensityArchive:
     """An `IntensityArchive`. Values can be fetched again: a crash may lose the last ones, never the file.
 
     Args:
         path: the file, made where missing; None keeps everything in memory.
+        max_bytes: it grows no larger; None for no limit.
 
     Raises:
         StoreError: the file cannot be used, or is another application's.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, *, max_bytes: int | None = None) -> None:
         self._path = path or Path(":memory:")
         self._lock = threading.Lock()
         try:
@@ -83,6 +92,9 @@ class SqliteIntensityArchive:
             raise store_error(self._path, error) from error
         try:
             self._prepare()
+            if max_bytes is not None:
+                (page_bytes,) = self._db.execute("PRAGMA page_size").fetchone()
+                self._db.execute(f"PRAGMA max_page_count = {max(1, max_bytes // page_bytes)}")
         except (sqlite3.Error, StoreError):
             self._db.close()
             raise
@@ -92,14 +104,11 @@ class SqliteIntensityArchive:
             (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             (ours,) = db.execute("PRAGMA application_id").fetchone()
             (version,) = db.execute("PRAGMA user_version").fetchone()
-            if tables and (ours != APPLICATION_ID or version != _VERSION):
+            if tables and ours != APPLICATION_ID:
+                raise _refused(self._path, "is the database of another application")
+            if tables and version != _VERSION:
                 what = f"has schema version {version}, this Gridtide knows {_VERSION}"
-                raise StoreError(
-                    f"{self._path} "
-                    + (what if ours == APPLICATION_ID else "is the database of another application")
-                    + "; move it away to begin anew: its values can be fetched again",
-                    path=str(self._path),
-                )
+                raise _refused(self._path, what)
             if not tables:
                 for statement in _SCHEMA:
                     db.execute(statement)
@@ -119,7 +128,10 @@ class SqliteIntensityArchive:
                 "SELECT claimed_until_s, state FROM series WHERE id = ?", (series,)
             ).fetchone()
             state = FetchState(**json.loads(text))
-            if now_s < max(claimed_until_s, state.next_s):
+            # What was written by a clock that ran ahead must not stop fetches until then.
+            is_claimed = now_s < claimed_until_s <= until_s + _SET_BACK_S
+            is_ahead = (state.tried_s or 0) > now_s + _SET_BACK_S
+            if is_claimed or (now_s < state.next_s and not is_ahead):
                 return None
             db.execute("UPDATE series SET claimed_until_s = ? WHERE id = ?", (until_s, series))
             return state
@@ -158,11 +170,12 @@ class SqliteIntensityArchive:
         with self._transaction() as db:
             number = self._series(db, key)
             rows = _last_seen(db, number, (given[0][0], given[-1][1]), None)
-            had = {start_s: (stop_s, value, how) for start_s, stop_s, value, how in rows}
+            had = {row.start_s: row for row in rows}
             fresh = [
-                (number, start_s, seen_s, stop_s, value, quality)
+                # Never before what it replaces, though the clock was set back since.
+                (number, start_s, _after(seen_s, had.get(start_s)), stop_s, value, quality)
                 for start_s, stop_s, value in given
-                if had.get(start_s) != (stop_s, value, quality)
+                if start_s not in had or had[start_s][1:4] != (stop_s, value, quality)
             ]
             db.executemany("INSERT OR REPLACE INTO actuals VALUES (?, ?, ?, ?, ?, ?)", fresh)
         return len(fresh)
@@ -186,20 +199,12 @@ class SqliteIntensityArchive:
         self, key: SeriesKey, *, since_s: int, until_s: int, seen_by_s: int | None = None
     ) -> IntensitySeries | None:
         """Values of the stretch, each as last seen; None where there is none."""
-        with self._transaction() as db:
-            rows = _last_seen(db, self._series(db, key), (since_s, until_s), seen_by_s)
+        with self._guarded():
+            number = self._known(key)
+            rows = _last_seen(self._db, number, (since_s, until_s), seen_by_s)
         if not rows:
             return None
-        edges, values = [rows[0][0]], list[int]()
-        for start_s, stop_s, value, _ in rows:
-            if start_s < edges[-1]:
-                continue  # a source that changed its step: the interval seen first stays
-            if start_s > edges[-1]:
-                edges.append(start_s)
-                values.append(GAP_MG)
-            edges.append(stop_s)
-            values.append(value)
-        qualities = [Quality(row[3]) for row in rows]
+        edges, values = _joined(rows)
         return IntensitySeries(
             zone_id=key.zone_id,
             edges_s=np.array(edges),
@@ -208,7 +213,7 @@ class SqliteIntensityArchive:
                 source=key.source,
                 signal=key.signal,
                 scope=key.scope,
-                quality=max(qualities, key=list(Quality).index),
+                quality=max((Quality(row.quality) for row in rows), key=list(Quality).index),
             ),
         )
 
@@ -247,13 +252,13 @@ class SqliteIntensityArchive:
 
     def vintages(self, key: SeriesKey, *, since_s: int) -> list[Vintage]:
         """Forecasts issued since then, oldest first."""
-        with self._transaction() as db:
-            rows = db.execute(
+        with self._guarded():
+            rows = self._db.execute(
                 "SELECT issued_s, provenance, intervals, packed FROM vintages WHERE series = ? AND issued_s >= ?"
                 " ORDER BY issued_s",
-                (self._series(db, key), since_s),
+                (self._known(key), since_s),
             ).fetchall()
-        return [_vintage(key, row) for row in rows]
+            return [_vintage(key, row) for row in rows]
 
     def add_runs(self, zone_id: str, runs: Sequence[WeatherRun]) -> None:
         """Keeps weather; a run issued at the same time is replaced."""
@@ -275,11 +280,7 @@ class SqliteIntensityArchive:
                 "SELECT issued_s, packed FROM weather WHERE zone = ? AND issued_s >= ? ORDER BY issued_s",
                 (zone_id, since_s),
             ).fetchall()
-        runs = []
-        for issued_s, packed in rows:
-            table = np.frombuffer(zlib.decompress(packed)).reshape(-1, 1 + len(VARIABLES))
-            runs.append(WeatherRun(issued_s, table[:, 0].astype(np.int64), table[:, 1:]))
-        return runs
+            return [_run(*row) for row in rows]
 
     def forget(self, *, vintages_before_s: int, actuals_before_s: int) -> None:
         """Drops what is older; weather goes with the actual values it explains."""
@@ -302,6 +303,8 @@ class SqliteIntensityArchive:
                 yield
             except sqlite3.Error as error:
                 raise store_error(self._path, error) from error
+            except (zlib.error, ValueError) as error:
+                raise _refused(self._path, f"holds what was not written so ({error})") from error
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -309,10 +312,12 @@ class SqliteIntensityArchive:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                # On a full disk SQLite may have rolled back by itself.
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     @staticmethod
     def _series(db: sqlite3.Connection, key: SeriesKey) -> int:
@@ -321,11 +326,13 @@ class SqliteIntensityArchive:
             "INSERT OR IGNORE INTO series (source, zone, signal, scope) VALUES (?, ?, ?, ?)",
             columns,
         )
-        (number,) = db.execute(
-            "SELECT id FROM series WHERE source = ? AND zone = ? AND signal = ? AND scope = ?",
-            columns,
-        ).fetchone()
+        (number,) = db.execute(_SERIES_ID, columns).fetchone()
         return int(number)
+
+    def _known(self, key: SeriesKey) -> int:
+        """The number of a series, 0 where there is none: reading must not need to write."""
+        row = self._db.execute(_SERIES_ID, _columns(key)).fetchone()
+        return int(row[0]) if row else 0
 
 
 class _Revisions:
@@ -364,17 +371,46 @@ def _opened(path: Path | None) -> sqlite3.Connection:
     if path is None:
         return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        # Read as plain bytes: SQLite itself may already change a stranger's file when it opens it.
+        with path.open("rb") as file:
+            header = file.read(100)
+        if header and not header.startswith(_MAGIC):
+            raise _refused(path, "is damaged or no SQLite database")
+        if header and int.from_bytes(header[68:72], "big") not in {0, APPLICATION_ID}:
+            raise _refused(path, "is the database of another application")
     return connect(path, "rwc")
+
+
+def _refused(path: Path, what: str) -> StoreError:
+    return StoreError(
+        f"{path} {what}; it was left as it is: move it away to begin anew, its values can be fetched again",
+        path=str(path),
+    )
 
 
 def _columns(key: SeriesKey) -> tuple[str, str, str, str]:
     return key.source, key.zone_id, key.signal, key.scope
 
 
+class _Row(NamedTuple):
+    """An interval of actual values, as stored."""
+
+    start_s: int
+    stop_s: int
+    mg_per_kwh: int
+    quality: str
+    seen_s: int
+
+
+def _after(seen_s: int, replaced: _Row | None) -> int:
+    return seen_s if replaced is None else max(seen_s, replaced.seen_s)
+
+
 def _last_seen(
     db: sqlite3.Connection, series: int, stretch_s: tuple[int, int], seen_by_s: int | None
-) -> list[tuple[int, int, int, str]]:
-    """Start, stop, value and quality of each interval, as seen last, in order of time."""
+) -> list[_Row]:
+    """Each interval as seen last, in order of time."""
     since_s, until_s = stretch_s
     rows = db.execute(
         "SELECT start_s, stop_s, mg_per_kwh, quality, max(seen_s) FROM actuals"
@@ -383,11 +419,38 @@ def _last_seen(
         " GROUP BY start_s ORDER BY start_s",
         (series, since_s - 86_400, until_s, since_s, 1 << 62 if seen_by_s is None else seen_by_s),
     )
-    return [row[:4] for row in rows]
+    return [_Row(*row) for row in rows]
+
+
+def _joined(rows: Sequence[_Row]) -> tuple[list[int], list[int]]:
+    """Edges and values. Where a source changed its step and two overlap, the one seen last counts."""
+    edges, values, seen_s = [rows[0].start_s], list[int](), list[int]()
+    for row in rows:
+        while row.start_s < edges[-1] and row.seen_s > seen_s[-1]:
+            if row.start_s > edges[-2]:
+                edges[-1] = row.start_s
+            else:
+                del edges[-1], values[-1], seen_s[-1]
+        start_s = max(row.start_s, edges[-1])
+        if row.stop_s <= start_s:
+            continue
+        if start_s > edges[-1]:
+            edges.append(start_s)
+            values.append(GAP_MG)
+            seen_s.append(row.seen_s)
+        edges.append(row.stop_s)
+        values.append(row.mg_per_kwh)
+        seen_s.append(row.seen_s)
+    return edges, values
 
 
 def _packed(array: NDArray[np.int64] | NDArray[np.float64]) -> bytes:
     return zlib.compress(np.ascontiguousarray(array).tobytes(), 1)
+
+
+def _run(issued_s: int, packed: bytes) -> WeatherRun:
+    table = np.frombuffer(zlib.decompress(packed)).reshape(-1, 1 + len(VARIABLES))
+    return WeatherRun(issued_s, table[:, 0].astype(np.int64), table[:, 1:])
 
 
 def _vintage(key: SeriesKey, row: tuple[int, str, int, bytes]) -> Vintage:

@@ -90,6 +90,10 @@ class IntensitySeries:
             raise self._rejected("times are not strictly increasing")
         if ((values < 0) & (values != GAP_MG)).any() or (values > MAX_G_PER_KWH * 1000).any():
             raise self._rejected(f"values outside 0 to {MAX_G_PER_KWH:.0f} g/kWh")
+        if any(
+            one is not None and one.shape != values.shape for one in (self.low_mg, self.high_mg)
+        ):
+            raise self._rejected("quantiles do not fit the values")
         for name in ("edges_s", "mg_per_kwh", "low_mg", "high_mg"):
             given = getattr(self, name)
             if given is None:
@@ -184,7 +188,9 @@ class IntensitySeries:
         if self.low_mg is None or self.high_mg is None:
             return None
         low, high = (
-            replace(self, mg_per_kwh=values, low_mg=None, high_mg=None).resampled(grid)[0]
+            replace(self, mg_per_kwh=_possible(values), low_mg=None, high_mg=None).resampled(grid)[
+                0
+            ]
             for values in (self.low_mg, self.high_mg)
         )
         return low, high
@@ -193,9 +199,8 @@ class IntensitySeries:
         """Standard deviation of the error in mg/kWh, shape (slots,), as of a normal one; 0 where not stated."""
         if self.low_mg is None or self.high_mg is None:
             return np.zeros(grid.n_slots)
-        spread = replace(
-            self, mg_per_kwh=np.maximum(self.high_mg - self.low_mg, 0), low_mg=None, high_mg=None
-        )
+        spread_mg = _possible(self.high_mg - self.low_mg)
+        spread = replace(self, mg_per_kwh=spread_mg, low_mg=None, high_mg=None)
         return spread.resampled(grid)[0] / _SPREAD
 
     def resampled(self, grid: SlotGrid) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -321,6 +326,11 @@ def build_matrix(
             tuple(series.provenance for series in layers) for layers in series_by_zone.values()
         ),
     )
+
+
+def _possible(mg_per_kwh: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Quantiles may be stated beyond what intensity can be; no plan may fail for that."""
+    return np.clip(mg_per_kwh, 0, round(MAX_G_PER_KWH * 1000))
 
 
 def epoch_s(at: datetime) -> int:

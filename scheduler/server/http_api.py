@@ -340,7 +340,8 @@ def _add_probe_routes(app: FastAPI, service: Service) -> None:
     @app.get("/metrics")
     def metrics() -> Response:
         return Response(
-            render_metrics(service.store, service.cycle), media_type=CONTENT_TYPE_LATEST
+            render_metrics(service.store, service.cycle, service.forecaster),
+            media_type=CONTENT_TYPE_LATEST,
         )
 
     @app.get("/")

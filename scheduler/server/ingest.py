@@ -297,7 +297,8 @@ def _fetch(
     series = source.fetch_actuals(key.zone_id, key.scope, window)
     begin_s = int(window.start_at.timestamp())
     past = archive.actuals(key, since_s=begin_s - int(_PAST.total_seconds()), until_s=begin_s)
-    fault = find_fault(series, zone_id=key.zone_id, now_s=now_s, past=past)
+    before = [] if past is None else [past]
+    fault = find_fault(series, zone_id=key.zone_id, now_s=now_s, past=before)
     if fault is not None:
         raise ForecastRejectedError(
             f"{key.source}: what it says about zone {key.zone_id} {fault}",

@@ -4,11 +4,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from scheduler.ports import JobStore
 from scheduler.service.cycle import Cycle
+from scheduler.service.forecaster import Forecaster
 
 
-def render_metrics(store: JobStore, cycle: Cycle) -> bytes:
+def render_metrics(store: JobStore, cycle: Cycle, forecaster: Forecaster) -> bytes:
     """The exposition text."""
     registry = CollectorRegistry()
+    _add_sources(registry, forecaster)
+    _add_scores(registry, forecaster)
     active = Gauge("gridtide_active_jobs", "Jobs that have not ended", ["state"], registry=registry)
     for record in store.active_jobs():
         active.labels(state=str(record.state)).inc()
@@ -27,3 +30,45 @@ def render_metrics(store: JobStore, cycle: Cycle) -> bytes:
     failures = Counter("gridtide_stage_failures", "Stages that failed", registry=registry)
     failures.inc(cycle.report.failures)
     return generate_latest(registry)
+
+
+def _add_sources(registry: CollectorRegistry, forecaster: Forecaster) -> None:
+    labels = ["zone", "source"]
+    usable = Gauge("gridtide_source_usable", "1 where plans may use it", labels, registry=registry)
+    age = Gauge("gridtide_source_age_seconds", "Since it was fetched", labels, registry=registry)
+    for status in forecaster.statuses():
+        usable.labels(status.zone_id, status.source).set(status.is_usable)
+        if status.age_s is not None:
+            age.labels(status.zone_id, status.source).set(status.age_s)
+
+
+def _add_scores(registry: CollectorRegistry, forecaster: Forecaster) -> None:
+    """The track record of forecasts; shares, not percent."""
+    labels = ["zone", "source"]
+    error = Gauge(
+        "gridtide_forecast_error_ratio",
+        "Mean absolute error over the truth",
+        [*labels, "lead_day"],
+        registry=registry,
+    )
+    figures = {
+        "bias": Gauge("gridtide_forecast_bias_ratio", "Mean error", labels, registry=registry),
+        "coverage": Gauge(
+            "gridtide_forecast_coverage_ratio", "Truth from p10 to p90", labels, registry=registry
+        ),
+        "kept": Gauge(
+            "gridtide_forecast_kept_ratio",
+            "Share of the possible saving",
+            labels,
+            registry=registry,
+        ),
+    }
+    for zone_id in forecaster.infos:
+        for source, score in forecaster.scores(zone_id).items():
+            for day, value in enumerate(score.mape, start=1):
+                if value is not None:
+                    error.labels(zone_id, source, str(day)).set(value)
+            for name, gauge in figures.items():
+                value = getattr(score, name)
+                if value is not None:
+                    gauge.labels(zone_id, source).set(value)

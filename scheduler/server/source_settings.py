@@ -89,7 +89,11 @@ class WeatherSettings(BaseModel):
 
     @model_validator(mode="after")
     def _is_on_earth(self) -> Self:
+        if self.token_env and self.token_file:
+            raise ValueError("token_env and token_file: give one of them")
         for zone_id, points in self.places.items():
+            if not points:
+                raise ValueError(f"places.{zone_id}: give at least one, as [latitude, longitude]")
             for latitude, longitude in points:
                 if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
                     raise ValueError(

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from adapters.grid import (
     carbon_aware_sdk,
@@ -18,7 +18,7 @@ from adapters.grid import (
 )
 from adapters.grid.trace import TraceSource
 from adapters.grid.typical_week import TypicalWeek
-from adapters.http_client import HttpClient
+from adapters.http_client import HttpClient, Limits
 from adapters.region_tables import load_regions
 from adapters.weather import open_meteo
 from scheduler.core.errors import InvalidConfigError
@@ -34,14 +34,24 @@ class SourceBuilder:
     Args:
         kind: signal and scope of all plans; what a trace or a site's own service is taken to state.
         zone_ids: zones of the fleet, for sources that serve the world.
+        limits: of every request, where they are not to be the usual ones.
+        wait: how pauses between two tries are spent.
     """
 
     def __init__(
-        self, *, kind: tuple[SignalKind, Scope], zone_ids: frozenset[str], clock: Clock
+        self,
+        *,
+        kind: tuple[SignalKind, Scope],
+        zone_ids: frozenset[str],
+        clock: Clock,
+        limits: Limits | None = None,
+        wait: Callable[[float], None] | None = None,
     ) -> None:
         self._signal, self._scope = kind
         self._zone_ids = zone_ids
         self._clock = clock
+        self._limits = limits
+        self._wait = wait
         self._built: dict[str, Source] = {}
 
     def build(self, one: SourceSettings) -> Source:
@@ -55,6 +65,23 @@ class SourceBuilder:
             self._built[key] = _BUILDERS[one.kind](self, one)
         return self._built[key]
 
+    def _http(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        secret_params: Mapping[str, str] | None = None,
+        limits: Limits | None = None,
+    ) -> HttpClient:
+        pauses: dict[str, Any] = {} if self._wait is None else {"wait": self._wait}
+        return HttpClient(
+            url,
+            headers=headers,
+            secret_params=secret_params,
+            limits=self._limits or limits,
+            **pauses,
+        )
+
     def _typical_week(self, one: SourceSettings) -> Source:
         return TypicalWeek()
 
@@ -65,29 +92,29 @@ class SourceBuilder:
         )
 
     def _national_grid_gb(self, one: SourceSettings) -> Source:
-        return national_grid_gb.NationalGridGB(HttpClient(one.url or neso_regions_gb.DEFAULT_URL))
+        return national_grid_gb.NationalGridGB(self._http(one.url or neso_regions_gb.DEFAULT_URL))
 
     def _neso_regions_gb(self, one: SourceSettings) -> Source:
-        return neso_regions_gb.NesoRegionsGB(HttpClient(one.url or neso_regions_gb.DEFAULT_URL))
+        return neso_regions_gb.NesoRegionsGB(self._http(one.url or neso_regions_gb.DEFAULT_URL))
 
     def _energy_charts(self, one: SourceSettings) -> Source:
-        return energy_charts.EnergyCharts(HttpClient(one.url or energy_charts.DEFAULT_URL))
+        return energy_charts.EnergyCharts(self._http(one.url or energy_charts.DEFAULT_URL))
 
     def _energinet(self, one: SourceSettings) -> Source:
         # A second try within the minute would be over its quota.
-        http = HttpClient(one.url or energinet.DEFAULT_URL, limits=energinet.LIMITS)
+        http = self._http(one.url or energinet.DEFAULT_URL, limits=energinet.LIMITS)
         return energinet.Energinet(http, clock=self._clock)
 
     def _carbon_aware_sdk(self, one: SourceSettings) -> Source:
         assert one.url is not None
         return carbon_aware_sdk.CarbonAwareSdk(
-            HttpClient(one.url), locations=one.names, signal=self._signal, scope=self._scope
+            self._http(one.url), locations=one.names, signal=self._signal, scope=self._scope
         )
 
     def _electricity_maps(self, one: SourceSettings) -> Source:
         headers = {"auth-token": credential(one.kind, one.token_env, one.token_file)}
         return electricity_maps.ElectricityMaps(
-            HttpClient(one.url or electricity_maps.DEFAULT_URL, headers=headers),
+            self._http(one.url or electricity_maps.DEFAULT_URL, headers=headers),
             clock=self._clock,
             zones=self._zone_ids,
             version=one.version or "v3",
@@ -95,12 +122,12 @@ class SourceBuilder:
 
     def _entsoe(self, one: SourceSettings) -> Source:
         token = credential(one.kind, one.token_env, one.token_file)
-        http = HttpClient(one.url or entsoe.DEFAULT_URL, secret_params={"securityToken": token})
+        http = self._http(one.url or entsoe.DEFAULT_URL, secret_params={"securityToken": token})
         return entsoe.Entsoe(http, clock=self._clock)
 
     def _eia(self, one: SourceSettings) -> Source:
         key = credential(one.kind, one.token_env, one.token_file)
-        return eia.Eia(HttpClient(one.url or eia.DEFAULT_URL, secret_params={"api_key": key}))
+        return eia.Eia(self._http(one.url or eia.DEFAULT_URL, secret_params={"api_key": key}))
 
     def _watttime(self, one: SourceSettings) -> Source:
         user, colon, password = credential(one.kind, one.token_env, one.token_file).partition(":")
@@ -109,7 +136,7 @@ class SourceBuilder:
                 "watttime: the credential must be user:password", field="token_env"
             )
         return watttime.WattTime(
-            HttpClient(one.url or watttime.DEFAULT_URL),
+            self._http(one.url or watttime.DEFAULT_URL),
             clock=self._clock,
             user=user,
             password=password,

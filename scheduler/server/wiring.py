@@ -1,5 +1,6 @@
 """Puts the parts together: settings in, running service out. The only place that knows all adapters."""
 
+import random
 import secrets
 import signal
 import sys
@@ -72,6 +73,7 @@ class Service:
                 detail=f"acknowledged writes survive the loss of the {self.store.durability}",
             ),
             *self._cycle_checks(),
+            archive_check(self.archive),
             *source_checks(self.forecaster),
             *(check for adapter in self.clusters.values() for check in adapter.checks()),
         ]
@@ -100,7 +102,7 @@ def build_service(settings: Settings) -> Service:
     clock = build_clock(settings)
     hardware = load_hardware()
     fleet = build_fleet(settings, hardware)
-    archive = open_archive(settings.store.path.with_name("intensity.db"))
+    archive = open_archive(_archive_path(settings))
     forecaster = build_forecaster(settings, fleet, clock, archive)
     clusters = {one.id: _build_cluster(one, fleet, clock) for one in settings.clusters}
     store = SqliteStore(settings.store.path)
@@ -212,16 +214,23 @@ def _cluster(one: ClusterSettings, hardware: HardwareTable) -> Cluster:
 
 
 def build_forecaster(
-    settings: Settings, fleet: Fleet, clock: Clock, archive: IntensityArchive
+    settings: Settings,
+    fleet: Fleet,
+    clock: Clock,
+    archive: IntensityArchive,
+    *,
+    builder: SourceBuilder | None = None,
 ) -> Forecaster:
     """The chains of sources of every zone of the fleet, and the built-in forecast.
+
+    The builder makes the sources where they are not to be made as usual.
 
     Raises:
         InvalidConfigError: no configured source serves a zone in the configured scope.
     """
     intensity = settings.intensity
     kind = (intensity.signal, intensity.scope)
-    builder = SourceBuilder(kind=kind, zone_ids=frozenset(fleet.zone_ids), clock=clock)
+    builder = builder or SourceBuilder(kind=kind, zone_ids=frozenset(fleet.zone_ids), clock=clock)
     chains = {
         zone_id: _build_chain(
             zone_id,
@@ -249,6 +258,7 @@ def build_forecaster(
         max_age=timedelta(seconds=intensity.max_age),
         archive=archive,
         built_in=built_in if intensity.built_in else None,
+        chance=random.Random(),  # noqa: S311 - jitter, not a secret
     )
 
 
@@ -260,7 +270,17 @@ def open_archive(path: Path) -> SparingArchive:
     except StoreError as error:
         # No reason not to plan; `doctor` and the log say it.
         structlog.get_logger(__name__).error("archive_unusable", error=error.message)
-        return SparingArchive(spare, spare)
+        return SparingArchive(None, spare, error=error.message)
+
+
+def archive_check(archive: SparingArchive) -> Check:
+    """Whether what sources say is kept in the file."""
+    detail = (
+        "keeps forecasts, history and weather"
+        if archive.error is None
+        else f"in memory only, to be fetched again after a restart: {archive.error}"
+    )
+    return Check(subject="intensity archive", is_ok=archive.error is None, detail=detail)
 
 
 def source_checks(forecaster: Forecaster) -> list[Check]:
@@ -336,6 +356,7 @@ def doctor(config_path: Path | None = None) -> list[Check]:
         hardware = load_hardware()
         fleet = build_fleet(settings, hardware)
         clock = build_clock(settings)
+        archive = _archive_check_of(_archive_path(settings))
         forecaster = build_forecaster(settings, fleet, clock, SqliteIntensityArchive(None))
         now = clock.now()
         forecaster.refresh(
@@ -346,9 +367,25 @@ def doctor(config_path: Path | None = None) -> list[Check]:
         return [Check(subject="configuration", is_ok=False, detail=error.message)]
     return [
         Check(subject="configuration", is_ok=True, detail="valid"),
+        *archive,
         *source_checks(forecaster),
         *(check for adapter in clusters for check in adapter.checks()),
     ]
+
+
+def _archive_path(settings: Settings) -> Path:
+    return settings.store.path.with_name("intensity.db")
+
+
+def _archive_check_of(path: Path) -> list[Check]:
+    """What is to be said of an archive that is there; none is made for it."""
+    if not path.exists():
+        return []
+    archive = open_archive(path)
+    try:
+        return [archive_check(archive)]
+    finally:
+        archive.close()
 
 
 def _build_chain(zone_id: str, settings: Settings, built: Sequence[Source]) -> list[Source]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
 import structlog
+from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
@@ -137,15 +138,30 @@ class Cycle:
             self.wake()
 
     def remake(self) -> None:
-        """Fetches weather where due, takes in what other processes fetched, and makes own forecasts anew."""
-        self._guard("weather", self._forecaster.refresh_weather, False)
+        """Takes in what other processes fetched, makes own forecasts anew, and tidies the archive."""
+        self._guard("tidy", self._forecaster.tidy, None)
         if self._guard("remake", lambda: self._forecaster.remake(self._horizon), False):
             self.wake()
 
+    def refresh_weather(self) -> None:
+        """Fetches weather where due; the next `remake` uses it."""
+        self._guard("weather", self._forecaster.refresh_weather, False)
+
     def start(self) -> None:
         """Starts the timers."""
+        beside: list[tuple[Callable[..., None], str, list[str]]] = [
+            (self.remake, "remake", []),
+            (self.refresh_weather, "weather", []),
+        ]
+        beside += [
+            # Each source on a timer of its own: one that is slow keeps no other waiting.
+            (self.refresh, f"refresh {name}", [name])
+            for name in self._forecaster.live_names
+        ]
         scheduler = BackgroundScheduler(
             timezone=UTC,
+            # A thread for each, so that the tick never waits for one.
+            executors={"default": ThreadPoolExecutor(len(beside) + 2)},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
         now = datetime.now(UTC)  # noqa: TID251 - APScheduler's timers run on the wall clock
@@ -155,12 +171,6 @@ class Cycle:
             id="tick",
             next_run_time=now,
         )
-        beside: list[tuple[Callable[..., None], str, list[str]]] = [(self.remake, "remake", [])]
-        beside += [
-            # Each source on a timer of its own: one that is slow keeps no other waiting.
-            (self.refresh, f"refresh {name}", [name])
-            for name in self._forecaster.live_names
-        ]
         for work, label, arguments in beside:
             scheduler.add_job(
                 work,

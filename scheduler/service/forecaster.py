@@ -1,5 +1,6 @@
 """Intensity for plans and accounts: sources in order, an age limit, the built-in forecast, marked fallbacks."""
 
+import random
 import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from scheduler.core.forecast import (
 from scheduler.core.forecasting.scores import Score
 from scheduler.core.forecasting.vintages import Vintage
 from scheduler.core.ledger import Reading
+from scheduler.core.plausibility import SKEW_S
 from scheduler.core.timegrid import SlotGrid, Window
 from scheduler.ports import (
     Clock,
@@ -60,6 +62,9 @@ class SourceStatus:
 
 
 _NEVER: Final = FetchState()
+_KEPT_FORECASTS: Final = timedelta(days=90)
+_KEPT_ACTUALS: Final = timedelta(days=3 * 366)
+_TIDIED_EVERY: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +80,10 @@ class Forecaster:
 
     Live sources are fetched by `refresh` (on timers, never inside a plan) and served from memory
     until they are older than `max_age`; then the built-in forecast serves, then the next source,
-    each marked as a fallback.
+    each marked as a fallback. What the archive holds of before a restart serves at once.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - named, each once, in the wiring
         self,
         *,
         chains: Mapping[str, Sequence[Source]],
@@ -87,6 +92,7 @@ class Forecaster:
         max_age: timedelta,
         archive: IntensityArchive,
         built_in: BuiltIn | None = None,
+        chance: random.Random | None = None,
     ) -> None:
         self._scope = scope
         self._clock = clock
@@ -94,11 +100,20 @@ class Forecaster:
         self._archive = archive
         self._built_in = built_in
         self._links = {zone_id: _linked(zone_id, chain, scope) for zone_id, chain in chains.items()}
-        self._fetcher = Fetcher(links=self._links, scope=scope, clock=clock, archive=archive)
+        self._fetcher = Fetcher(
+            links=self._links, scope=scope, clock=clock, archive=archive, chance=chance
+        )
         self._held: dict[SeriesKey, _Held] = {}
-        self._lock = threading.Lock()
+        # Two, so that what was fetched serves while forecasts are still being made. Plans take neither.
+        self._taking_in, self._making = threading.Lock(), threading.Lock()
+        self._counting = threading.Lock()
         self._version = 0
         self._matrices: tuple[object, ForecastMatrix] | None = None
+        self._tidied_at: datetime | None = None
+        self._take_in()
+        if built_in is not None:
+            for zone_id in self._links:
+                built_in.restore(zone_id, since=clock.now() - max_age)
 
     @property
     def version(self) -> int:
@@ -139,39 +154,63 @@ class Forecaster:
 
     def remake(self, horizon: timedelta) -> bool:
         """Takes in what any process fetched, and makes the built-in forecasts that are out of date."""
-        with self._lock:
-            is_new = self._take_in()
-            if self._built_in is not None:
-                for zone_id, links in self._links.items():
-                    live = [link for link in links if link.source.info.is_live]
-                    if live:
-                        is_new |= self._built_in.remake(zone_id, live, horizon)
-            if is_new:
-                self._version += 1
-            return is_new
+        is_new = self._take_in()
+        if self._built_in is not None:
+            with self._making:
+                for zone_id in self._links:
+                    live = self._live_in(zone_id)
+                    if live and self._built_in.remake(zone_id, live, horizon):
+                        is_new = True
+                        self._raise_version()
+        return is_new
+
+    def tidy(self) -> None:
+        """Drops from the archive, once a day, what is too old to be of use."""
+        now = self._clock.now()
+        if self._tidied_at is not None and abs(now - self._tidied_at) < _TIDIED_EVERY:
+            return
+        self._tidied_at = now
+        history = self._built_in.history if self._built_in else timedelta()
+        self._archive.forget(
+            vintages_before_s=int((now - _KEPT_FORECASTS).timestamp()),
+            actuals_before_s=int((now - max(_KEPT_ACTUALS, history)).timestamp()),
+        )
 
     def _take_in(self) -> bool:
-        is_new = False
-        for link in self._live_links():
-            state, held = self._archive.state(link.key), self._hold(link)
-            if state == held.state:
-                continue
-            newest = held.newest
-            if state.fetched_s is not None and state.fetched_s != held.state.fetched_s:
-                since_s = int((self._clock.now() - self._max_age).timestamp())
-                vintages = self._archive.vintages(link.key, since_s=since_s)
-                newest = vintages[-1] if vintages else newest
-                is_new = True
-            self._held[link.key] = _Held(state, newest)
-        return is_new
+        with self._taking_in:
+            is_new = False
+            for link in self._live_links():
+                state, held = self._archive.state(link.key), self._hold(link)
+                if state == held.state:
+                    continue
+                newest = self._newest(link) or held.newest
+                # Actual values come without a forecast too, and accounts wait for them.
+                is_new |= state.fetched_s != held.state.fetched_s
+                self._held[link.key] = _Held(state, newest)
+            if is_new:
+                self._raise_version()
+            return is_new
+
+    def _newest(self, link: Link) -> Vintage | None:
+        """The last forecast in the archive that can still serve; none from a clock that ran ahead."""
+        now = self._clock.now()
+        since_s = int((now - self._max_age).timestamp())
+        until_s = now.timestamp() + SKEW_S
+        vintages = self._archive.vintages(link.key, since_s=since_s)
+        return next((one for one in reversed(vintages) if one.issued_s <= until_s), None)
+
+    def _raise_version(self) -> None:
+        with self._counting:
+            self._version += 1
 
     # ------------------------------------------------------------------------- serving
 
     def matrix(self, grid: SlotGrid) -> ForecastMatrix:
         """Intensity of every zone on the grid, each slot from the first source that covers it."""
         now = self._clock.now()
-        fresh = tuple(self._fresh(link, now) is not None for link in self._live_links())
-        key = (grid, self._version, fresh)
+        fresh = [self._fresh(link, now) is not None for link in self._live_links()]
+        fresh += [self._built(zone_id, now) is not None for zone_id in self._links]
+        key = (grid, self._version, tuple(fresh))
         cached = self._matrices
         if cached is not None and cached[0] == key:
             return cached[1]
@@ -188,7 +227,7 @@ class Forecaster:
         """The zone's series, preferred first; the built-in forecast comes where the live ones stand."""
         links = self._links[zone_id]
         layers, is_degraded = list[IntensitySeries](), False
-        built = self._built_in.series(zone_id) if self._built_in else None
+        built = self._built(zone_id, now)
         for index, link in enumerate(links):
             is_last_live = built is not None and not any(
                 later.source.info.is_live for later in links[index + 1 :]
@@ -196,13 +235,13 @@ class Forecaster:
             series = self._future(link, window, now)
             if link.source.info.is_live and series is not None and built is not None:
                 # It is blended with what this source published, by what each was worth.
-                layers.append(_marked(built, is_fallback=is_degraded))
+                layers.append(_marked(built, is_fallback=is_degraded or _is_fallback(built)))
                 built = None
             if series is not None:
                 layers.append(_marked(series, is_fallback=index > 0))
             is_degraded |= isinstance(link.source, ForecastSource)
             if built is not None and link.source.info.is_live and is_last_live:
-                layers.append(_marked(built, is_fallback=is_degraded))
+                layers.append(_marked(built, is_fallback=is_degraded or _is_fallback(built)))
                 built = None
         return layers
 
@@ -275,15 +314,18 @@ class Forecaster:
         """How good the forecasts of the zone were, by source; empty where no truth is known."""
         if self._built_in is None:
             return {}
-        live = [link for link in self._links[zone_id] if link.source.info.is_live]
-        return self._built_in.scores(zone_id, live)
+        return self._built_in.scores(zone_id, self._live_in(zone_id))
 
     def _status(self, link: Link, now: datetime) -> SourceStatus:
         held, info = self._hold(link), link.source.info
-        fetched_s, newest = held.state.fetched_s, held.newest
-        fetched_at = None if fetched_s is None else datetime.fromtimestamp(fetched_s, UTC)
-        is_fresh = fetched_at is not None and now - fetched_at <= self._max_age
-        has_forecast = not isinstance(link.source, ForecastSource) or newest is not None
+        newest, at_s = held.newest, held.state.fetched_s
+        if isinstance(link.source, ForecastSource):
+            # Actual values may have come without a forecast.
+            at_s = None if newest is None else newest.issued_s
+            is_fresh = self._fresh(link, now) is not None
+        else:
+            is_fresh = at_s is not None and self._is_young(at_s, now)
+        fetched_at = None if at_s is None else datetime.fromtimestamp(at_s, UTC)
         return SourceStatus(
             zone_id=link.key.zone_id,
             source=info.name,
@@ -291,7 +333,7 @@ class Forecaster:
             fetched_at=fetched_at,
             age_s=(now - fetched_at).total_seconds() if fetched_at else None,
             error=held.state.error,
-            is_usable=not info.is_live or (is_fresh and has_forecast),
+            is_usable=not info.is_live or is_fresh,
             issued_at=None if newest is None else newest.series.provenance.issued_at,
         )
 
@@ -305,7 +347,7 @@ class Forecaster:
             fetched_at=issued_at,
             age_s=(now - issued_at).total_seconds() if issued_at else None,
             error=built_in.error(zone_id),
-            is_usable=made is not None,
+            is_usable=self._built(zone_id, now) is not None,
             issued_at=issued_at,
         )
 
@@ -315,6 +357,9 @@ class Forecaster:
         return [
             link for links in self._links.values() for link in links if link.source.info.is_live
         ]
+
+    def _live_in(self, zone_id: str) -> list[Link]:
+        return [link for link in self._links[zone_id] if link.source.info.is_live]
 
     def _hold(self, link: Link) -> _Held:
         return self._held.get(link.key, _Held())
@@ -328,8 +373,17 @@ class Forecaster:
         made_s = (
             newest.issued_s if issued_at is None else min(newest.issued_s, issued_at.timestamp())
         )
-        is_fresh = now.timestamp() - made_s <= self._max_age.total_seconds()
-        return newest.series if is_fresh else None
+        return newest.series if self._is_young(made_s, now) else None
+
+    def _built(self, zone_id: str, now: datetime) -> IntensitySeries | None:
+        """The built-in forecast, unless it could not be made anew for too long."""
+        series = self._built_in.series(zone_id) if self._built_in else None
+        if series is None or series.provenance.issued_at is None:
+            return None
+        return series if self._is_young(series.provenance.issued_at.timestamp(), now) else None
+
+    def _is_young(self, made_s: float, now: datetime) -> bool:
+        return -SKEW_S <= now.timestamp() - made_s <= self._max_age.total_seconds()
 
 
 def _linked(zone_id: str, chain: Sequence[Source], scope: Scope) -> list[Link]:
@@ -342,6 +396,10 @@ def _linked(zone_id: str, chain: Sequence[Source], scope: Scope) -> list[Link]:
         label = name if seen[name] == 1 else f"{name}#{seen[name]}"
         links.append(Link(source, SeriesKey(label, zone_id, SignalKind(signal), scope)))
     return links
+
+
+def _is_fallback(series: IntensitySeries) -> bool:
+    return series.provenance.is_fallback
 
 
 def _marked(series: IntensitySeries, *, is_fallback: bool) -> IntensitySeries:

@@ -1,6 +1,8 @@
 """The built-in forecast on real data: errors, quantiles, and what plans made on it keep of the possible saving."""
 
 import os
+import resource
+import subprocess
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -193,8 +195,24 @@ def cost() -> dict[str, float]:
             fit_s, again = _cost_at(ZoneForecaster("DE", what), FIRST + phase)
             taken.append(fit_s)
             forecasts += again
+    peak = subprocess.run([sys.executable, "-m", __name__], capture_output=True, check=True)
     return {
+        "peak_mib": float(peak.stdout),
         "fit_cpu_s": float(np.median(fits)),
         "fit_weather_cpu_s": float(np.median(weather_fits)),
         "forecast_cpu_ms": 1000 * float(np.median(forecasts)),
     }
+
+
+def main() -> None:
+    """Prints the peak of memory, in MiB, of a process that forecasts one zone at every hour of a day."""
+    what = known("DE", has_weather=True, has_published=True)
+    what = replace(what, history=what.history.since(FIRST - 365 * 24))
+    forecaster = ZoneForecaster("DE", what)
+    for phase in range(24):
+        forecaster.forecast(FIRST + phase, 168)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+if __name__ == "__main__":
+    main()

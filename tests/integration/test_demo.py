@@ -34,7 +34,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A demo whose service was killed twice while it ran."""
     folder = tmp_path_factory.mktemp("demo")
     process = _start_demo(folder)
-    killer = threading.Thread(target=_kill_service, args=(process.pid, [6.0, 14.0]))
+    killer = threading.Thread(target=_kill_service, args=(process, folder, [4.0, 12.0]))
     killer.start()
     output, _ = process.communicate(timeout=LIMIT_S)
     killer.join()
@@ -42,13 +42,17 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _kill_service(parent: int, after_s: list[float]) -> None:
-    """kill -9 of the service, at each of these seconds."""
+def _kill_service(demo: "subprocess.Popen[str]", folder: Path, after_s: list[float]) -> None:
+    """kill -9 of the service, at each of these seconds after its first run began."""
+    while demo.poll() is None and not list(folder.glob("state/*/runs/*")):
+        threading.Event().wait(0.1)
     passed = 0.0
     for at in after_s:
         threading.Event().wait(at - passed)
         passed = at
-        for child in psutil.Process(parent).children():
+        if demo.poll() is not None:
+            return
+        for child in psutil.Process(demo.pid).children():
             if "serve" in child.cmdline():
                 os.kill(child.pid, signal.SIGKILL)
 

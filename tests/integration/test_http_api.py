@@ -274,7 +274,9 @@ def test_regions_forecast_probes_and_metrics_answer(world: Api) -> None:
     forecast = client.get("/v1/forecasts/DE", params={"horizon": "6h"}).json()
     assert all(point["g_per_kwh"] > 0 for point in forecast["points"])
     assert client.get("/readyz").json()["ready"] is True
-    assert "gridtide_ticks_total 1.0" in client.get("/metrics").text
+    text = client.get("/metrics").text
+    assert "gridtide_ticks_total 1.0" in text
+    assert "gridtide_source_usable{" in text
     assert client.get("/").status_code == 200
 
 

@@ -349,6 +349,17 @@ def test_status_of_passing_trouble_is_in_the_fields_too(server: LoopbackServer, 
     with pytest.raises(ForecastUnavailableError) as caught:
         make().get_json("/x")
     assert (caught.value.fields["status"], caught.value.fields["answer"]) == (429, "")
+    assert "retry_after_s" not in caught.value.fields
+
+
+@pytest.mark.parametrize(("after", "asked_s"), [("7200", 7200), ("9" * 400, 86_400)])
+def test_when_to_come_again_is_in_the_fields_a_day_at_most(
+    server: LoopbackServer, make: Make, after: str, asked_s: int
+) -> None:
+    server.misbehave(always=json_reply({}, status=429, headers={"Retry-After": after}))
+    with pytest.raises(ForecastUnavailableError) as caught:
+        make().get_json("/x")
+    assert caught.value.fields["retry_after_s"] == asked_s
 
 
 # ------------------------------------------------------------------------ other answers

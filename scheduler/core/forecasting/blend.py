@@ -14,7 +14,9 @@ from scheduler.core.forecasting.features import DAY
 PRIOR_DAYS: Final = 8.0
 """Days of evidence that the weight before any evidence counts for."""
 PRIOR_WEIGHT: Final = 0.3
-"""Of a published forecast that is fresh and has no record yet."""
+"""Of a published forecast that is fresh and has no record yet, beside a model that has learned enough."""
+PRIOR_WEIGHT_UNLEARNED: Final = 0.7
+"""The same beside one that knows next to nothing of the zone."""
 _FADES_H: Final = 24.0
 """Hours after which that weight has fallen to a third."""
 _REACH: Final = 6
@@ -25,7 +27,9 @@ def blended(
     own: NDArray[np.float64],
     published: NDArray[np.float64],
     truth: NDArray[np.float64],
+    *,
     age_h: int,
+    prior_weight: float = PRIOR_WEIGHT,
 ) -> NDArray[np.float64]:
     """The blend of every row, in log intensity; where nothing is published, our own.
 
@@ -36,6 +40,7 @@ def blended(
         truth: what came, shape (rows, hours), NaN where not known yet.
         age_h: hours from the issue of the newest published forecast to the first hour; less than 0 where it came
             after hours that are over by now.
+        prior_weight: of a published forecast that is fresh, before anything is known of its worth.
     """
     rows, hours = own.shape
     days = (rows, hours // DAY, DAY)
@@ -49,7 +54,7 @@ def blended(
     is_judged &= (is_judged == is_known).all(axis=2, keepdims=True)
     error_level = _mean(np.where(is_judged, error, 0.0), is_judged)
     error_shape = np.where(is_judged, error - error_level, 0.0)
-    prior = PRIOR_WEIGHT * np.exp(-np.maximum(age_h + np.arange(hours), 0) / _FADES_H)
+    prior = prior_weight * np.exp(-np.maximum(age_h + np.arange(hours), 0) / _FADES_H)
     shape_weight = _weight(
         np.where(is_judged, shape, 0.0).reshape(rows, hours),
         error_shape.reshape(rows, hours),

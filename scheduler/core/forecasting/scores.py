@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scheduler.core.forecasting.features import DAY
-from scheduler.core.forecasting.hourly import HOUR_S, HourlySeries
+from scheduler.core.forecasting.hourly import HOUR_S, LEAST_G, HourlySeries
 from scheduler.core.forecasting.vintages import Vintage
 
 _JOB_H: Final = 4
@@ -23,7 +23,7 @@ class Score:
     Args:
         forecasts: how many had begun to come true.
         mape: mean absolute error by lead day, share of the truth; None for a day that none reached.
-        bias: mean of forecast less truth over truth, all leads.
+        bias: mean of forecast less truth over truth, all leads. A truth below 1 g/kWh counts as that.
         coverage: share of hours between the quantiles of 10 and 90 %; None where none were stated.
         kept: share of the saving of a perfect forecast that a 4 h job keeps which may wait 24 h and is
             planned on these; against the mean of all starts. None where nothing could be saved.
@@ -40,16 +40,17 @@ def score(vintages: Iterable[Vintage], truth: HourlySeries) -> Score:
     """The score of forecasts against what came; hours that are not known yet do not count."""
     errors, inside, plans = list[NDArray[np.float64]](), list[NDArray[np.float64]](), list[_Plan]()
     for vintage in vintages:
-        said, low, high = _hours_said(vintage)
-        came = truth.at(said.first_hour + np.arange(len(said.g_per_kwh)))
-        error = _by_lead(said.g_per_kwh / np.maximum(came, 1e-9) - 1.0)
+        hours, said, quantiles = _hours_said(vintage)
+        came = truth.at(hours)
+        # Below the floor, as where nothing is emitted at the margin, a relative error says nothing.
+        error = (said - came) / np.maximum(came, LEAST_G)
         if np.isnan(error).all():
             continue
         errors.append(error)
-        if low is not None and high is not None:
-            is_in = (low <= came) & (came <= high)
-            inside.append(_by_lead(np.where(np.isnan(came), np.nan, is_in.astype(np.float64))))
-        plans.append(_planned(said.g_per_kwh[:DAY], came[:DAY]))
+        if quantiles:
+            is_in = (quantiles[0] <= came) & (came <= quantiles[1])
+            inside.append(np.where(np.isnan(error), np.nan, is_in.astype(np.float64)))
+        plans.append(_planned(said[:DAY], came[:DAY]))
     table = np.array(errors).reshape(len(errors), MAX_DAYS, DAY)
     return Score(
         forecasts=len(errors),
@@ -66,27 +67,24 @@ _Plan = tuple[float, float, float]
 
 def _hours_said(
     vintage: Vintage,
-) -> tuple[HourlySeries, NDArray[np.float64] | None, NDArray[np.float64] | None]:
-    """The forecast by whole hours, from the first that had not begun when it was issued."""
+) -> tuple[NDArray[np.int64], NDArray[np.float64], tuple[NDArray[np.float64], ...]]:
+    """Hours from the first that had not begun when it was issued, what it says, and its quantiles.
+
+    Hours of shape (MAX_DAYS * 24,); what it says in g/kWh, NaN where it says nothing.
+    """
     series = vintage.series
-    said = HourlySeries.of([series])
-    begins = max(-(-vintage.issued_s // HOUR_S), said.first_hour)
-    hours = begins + np.arange(max(0, said.stop_hour - begins), dtype=np.int64)
+    hours = -(-vintage.issued_s // HOUR_S) + np.arange(MAX_DAYS * DAY, dtype=np.int64)
+    said = HourlySeries.of([series]).at(hours)
     if series.low_mg is None or series.high_mg is None:
-        return said.since(begins), None, None
+        return hours, said, ()
     index = np.searchsorted(series.edges_s, hours * HOUR_S, side="right") - 1
-    return said.since(begins), series.low_mg[index] / 1000.0, series.high_mg[index] / 1000.0
-
-
-def _by_lead(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shape (MAX_DAYS * 24,), NaN where there is no value."""
-    table = np.full(MAX_DAYS * DAY, np.nan)
-    table[: len(values)] = values[: len(table)]
-    return table
+    index = np.clip(index, 0, len(series.mg_per_kwh) - 1)
+    quantiles = (series.low_mg[index] / 1000.0, series.high_mg[index] / 1000.0)
+    return hours, said, quantiles
 
 
 def _planned(said: NDArray[np.float64], came: NDArray[np.float64]) -> _Plan:
-    if len(said) < DAY or np.isnan(said).any() or np.isnan(came).any():
+    if np.isnan(said).any() or np.isnan(came).any():
         return 0.0, 0.0, 0.0
     cost = _means(came)
     return float(cost.mean()), float(cost[np.argmin(_means(said))]), float(cost.min())

@@ -1,5 +1,7 @@
 """Intensity series and the matrix that a plan reads."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -124,6 +126,53 @@ def test_matrix_takes_each_slot_from_the_first_series_that_covers_it() -> None:
 def test_signals_and_scopes_are_never_mixed(other: dict[str, object]) -> None:
     with pytest.raises(InvalidInputError, match="cannot be mixed in one plan"):
         build_matrix(SlotGrid(T0, HOUR, 1), {"DE": [series([1.0])], "FR": [series([1.0], **other)]})
+
+
+# ------------------------------------------------------------------------------ quantiles
+
+
+def _with_quantiles(low: list[float], high: list[float]) -> IntensitySeries:
+    made = series([300.0] * len(low))
+    return replace(
+        made, low_mg=np.array(low) * 1000, high_mg=None if not high else np.array(high) * 1000
+    )
+
+
+def test_quantiles_must_fit_the_values() -> None:
+    with pytest.raises(ForecastRejectedError, match="quantiles do not fit"):
+        replace(series([300.0, 300.0]), low_mg=np.array([1]))
+
+
+def test_spread_of_quantiles_gives_the_deviation_of_a_normal_error() -> None:
+    grid = SlotGrid(origin_at=T0, slot_s=2 * HOUR, n_slots=1)
+    # From 10 to 90 % are 2.5631 deviations: of 100 and 200 g on average.
+    found = _with_quantiles([250.0, 200.0], [350.0, 400.0]).error_mg(grid)
+    assert found.tolist() == pytest.approx([150_000 / 2.5631])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "deviation_mg"),
+    [
+        ([0.0], [90_000.0], 3_000_000 / 2.5631),
+        ([310.0], [300.0], 0.0),
+        ([250.0], [], 0.0),
+    ],
+    ids=["beyond what can be", "crossed", "only one"],
+)
+def test_no_quantile_stops_a_plan(low: list[float], high: list[float], deviation_mg: float) -> None:
+    grid = SlotGrid(origin_at=T0, slot_s=HOUR, n_slots=1)
+    matrix = build_matrix(grid, {"DE": [_with_quantiles(low, high)]})
+    assert matrix.error_mg is not None
+    assert matrix.error_mg.tolist() == [pytest.approx([deviation_mg])]
+    band = _with_quantiles(low, high).band_mg(grid)
+    assert (band is None) == (not high)
+    assert band is None or 0 <= band[0][0] <= 3_000_000 >= band[1][0]
+
+
+def test_matrix_without_quantiles_states_no_error() -> None:
+    grid = SlotGrid(origin_at=T0, slot_s=HOUR, n_slots=1)
+    assert build_matrix(grid, {"DE": [series([300.0])]}).error_mg is None
+    assert series([300.0]).error_mg(grid).tolist() == [0.0]
 
 
 def _with_band() -> IntensitySeries:

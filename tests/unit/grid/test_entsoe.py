@@ -109,7 +109,7 @@ def test_forecast_states_where_it_comes_from(made: Made) -> None:
     assert provenance.signal is SignalKind.AVERAGE
     assert provenance.scope is Scope.DIRECT
     assert provenance.quality is Quality.FORECAST
-    assert provenance.issued_at == NOW
+    assert provenance.issued_at is None
 
 
 def test_forecast_asks_for_its_inputs_once_in_utc(made: Made) -> None:

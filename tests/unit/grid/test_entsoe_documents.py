@@ -93,7 +93,6 @@ def rejection(text: str, asked: Question = ASKED) -> str:
 def test_namespace_of_any_version_is_read(version: str) -> None:
     text = document(series(period({1: 10, 2: 20})), version=version)
     assert quarters(text) == [10.0] * 4 + [20.0] * 4
-    assert parse_reply(text, ASKED).created_at == datetime(2026, 2, 9, 18, 33, 40, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +204,6 @@ def test_replies_about_parts_are_joined_with_gaps_between() -> None:
     parts = [
         Reply(
             window=Window(START + first * hour, START + (first + 1) * hour),
-            created_at=None,
             mw={GAS: np.full(4, value)},
         )
         for first, value in ((0, 1.0), (2, 3.0))
@@ -222,7 +220,6 @@ def test_replies_about_parts_are_joined_with_gaps_between() -> None:
 def test_no_matching_data_is_a_reply_without_lines() -> None:
     reply = parse_reply(acknowledgement("No matching data found for Data item X"), ASKED)
     assert reply.mw == {}
-    assert reply.created_at is None
 
 
 @pytest.mark.parametrize(
@@ -261,8 +258,6 @@ GOOD = period({1: 10, 2: 20})
         ("", "broken XML"),
         ("not XML", "broken XML"),
         (document(series(GOOD))[:-30], "broken XML"),
-        (document(series(GOOD)).replace("createdDateTime", "made"), "has no createdDateTime"),
-        (document(series(GOOD)).replace("18:33:40Z", "18:33"), "time '2026-02-09T18:33' is not"),
         (document(), "the reply has no series"),
         (document(series(GOOD, domain="10YFR-RTE------C")), "answered for '10YFR-RTE------C'"),
         (document(series(GOOD, unit="KWT")), "unit 'KWT' is not MAW"),

@@ -1,12 +1,15 @@
 """The whole cycle on a manual clock: what a job goes through, and what goes wrong on the way."""
 
+import threading
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from scheduler.core.errors import ConflictError, InfeasibleError
+from scheduler.core.forecast import IntensitySeries, Scope
 from scheduler.core.job import JobState
+from scheduler.core.timegrid import Window
 from scheduler.service.job_queue import Submission
 from tests.unit.service.world import DAY_G, START, DailySource, Make, make_job
 
@@ -272,3 +275,31 @@ def test_new_job_never_takes_the_window_of_one_that_was_admitted(make: Make) -> 
         world.submit("second", hours=4, patience=1, priority=100)
     world.run_for(6)
     assert world.store.get_job(first.job_id).state is JobState.SUCCEEDED
+
+
+def test_sources_that_hang_delay_no_tick(make: Make) -> None:
+    may_go_on, hanging = threading.Event(), threading.Barrier(13)
+
+    class Hanging(DailySource):
+        def fetch_forecast(self, zone_id: str, scope: Scope, window: Window) -> IntensitySeries:
+            hanging.wait(10)
+            assert may_go_on.wait(10)
+            return super().fetch_forecast(zone_id, scope, window)
+
+    sources = [Hanging(DAY_G, name=f"source-{index}", is_live=True) for index in range(12)]
+    world = make(sources=sources)
+    world.cycle.start()
+    try:
+        # All of them hang at the same time, and ticks go on.
+        hanging.wait(10)
+        world.submit("job", hours=1, patience=0)
+        ticks, pause = world.cycle.report.ticks, threading.Event()
+        for _ in range(500):
+            if world.cycle.report.ticks >= ticks + 2:
+                break
+            pause.wait(0.02)
+        assert world.cycle.report.ticks >= ticks + 2
+        assert world.cycle.report.failures == 0
+    finally:
+        may_go_on.set()
+        world.cycle.stop()

@@ -65,29 +65,29 @@ def test_blend_is_that_of_least_squares(age_h: int) -> None:
     published[-1, 40:] = NAN
     truth[6, 3] = NAN
     np.testing.assert_allclose(
-        blended(own, published, truth, age_h), _slow(own, published, truth, age_h)
+        blended(own, published, truth, age_h=age_h), _slow(own, published, truth, age_h)
     )
 
 
 def test_where_nothing_is_published_it_is_our_own() -> None:
     own, published, truth = _made()
     published[:, 24:] = NAN
-    made = blended(own, published, truth, 0)
+    made = blended(own, published, truth, age_h=0)
     np.testing.assert_array_equal(made[:, 24:], own[:, 24:])
     assert (made[:, :24] != own[:, :24]).all()
-    np.testing.assert_array_equal(blended(own, np.full_like(own, NAN), truth, 0), own)
+    np.testing.assert_array_equal(blended(own, np.full_like(own, NAN), truth, age_h=0), own)
 
 
 def test_without_a_record_the_weight_is_the_prior_that_fades() -> None:
     own = np.full((1, HOURS), 6.0)
-    made = blended(own, own + 1.0, np.full_like(own, NAN), 12)
+    made = blended(own, own + 1.0, np.full_like(own, NAN), age_h=12)
     # One above everywhere is level alone: 0.3 of it, times exp(-1/2) after 12 hours and exp(-3/2) after 36.
     assert made[0, [0, 24]] - 6 == pytest.approx([0.3 * np.exp(-0.5), 0.3 * np.exp(-1.5)])
 
 
 def test_forecast_issued_after_the_first_hour_is_fresh_until_then() -> None:
     own = np.full((1, HOURS), 6.0)
-    made = blended(own, own + 1.0, np.full_like(own, NAN), -10)
+    made = blended(own, own + 1.0, np.full_like(own, NAN), age_h=-10)
     assert made[0, [0, 10, 34]] - 6 == pytest.approx([0.3, 0.3, 0.3 / np.e])
 
 
@@ -103,7 +103,7 @@ def test_good_shape_at_a_wrong_level_is_taken_and_the_level_left() -> None:
     truth[-1] = NAN
     # Published is two too high on even days, two too low on odd ones: a level that says nothing.
     level = np.where(np.arange(400) % 2, 2.0, -2.0)[:, None]
-    made = blended(own, own + shape + level, truth, 0)[-1]
+    made = blended(own, own + shape + level, truth, age_h=0)[-1]
     # 8 days of prior at 0.3 and less against 399 of 1 and of 0: within 2 % and 1 %.
     assert made - 6 == pytest.approx(shape[-1], abs=0.02 + 2 * 0.01)
 
@@ -113,7 +113,7 @@ def test_weights_stay_between_none_and_all() -> None:
     for worth in (3.0, -3.0):
         truth = own + worth * shape
         truth[-1] = NAN
-        made = blended(own, own + shape, truth, 0)[-1]
+        made = blended(own, own + shape, truth, age_h=0)[-1]
         np.testing.assert_allclose(made, own[-1] + (shape[-1] if worth > 0 else 0), atol=1e-12)
 
 
@@ -126,13 +126,13 @@ def test_truth_of_hours_that_are_not_over_is_not_needed_and_a_day_half_over_does
     none = truth.copy()
     none[3, :24] = NAN
     np.testing.assert_array_equal(
-        blended(own, published, half, 0), blended(own, published, none, 0)
+        blended(own, published, half, age_h=0), blended(own, published, none, age_h=0)
     )
 
 
 def test_equal_forecasts_blend_to_themselves() -> None:
     own, _, truth = _made()
-    np.testing.assert_array_equal(blended(own, own.copy(), truth, 0), own)
+    np.testing.assert_array_equal(blended(own, own.copy(), truth, age_h=0), own)
 
 
 def test_unknown_forecasts_of_the_past_do_not_count() -> None:
@@ -140,7 +140,7 @@ def test_unknown_forecasts_of_the_past_do_not_count() -> None:
     own[5] = NAN
     truth_gone = truth.copy()
     truth_gone[5] = NAN
-    made = blended(own, published, truth, 0)
-    np.testing.assert_array_equal(made, blended(own, published, truth_gone, 0))
+    made = blended(own, published, truth, age_h=0)
+    np.testing.assert_array_equal(made, blended(own, published, truth_gone, age_h=0))
     assert np.isnan(made[5]).all()
     assert not np.isnan(np.delete(made, 5, axis=0)).any()
