@@ -23,6 +23,7 @@ from scheduler.core.errors import (
     ClusterUnavailableError,
     DispatchRejectedError,
     DispatchUncertainError,
+    InvalidConfigError,
 )
 from scheduler.ports import Capability, Check, Clock, Dispatch, RunState, RunStatus
 
@@ -50,6 +51,9 @@ class SlurmCluster:
         may_queue: submit although nothing is free now, and let Slurm's queue decide.
         runner: where commands run; this machine where not given.
         wall: wall clock in Unix seconds.
+
+    Raises:
+        InvalidConfigError: a prefix that cannot begin a job's name.
     """
 
     def __init__(  # noqa: PLR0913 - a cluster has this many sides
@@ -70,6 +74,13 @@ class SlurmCluster:
         runner: CommandRunner | None = None,
         wall: Callable[[], float] = time.time,  # noqa: TID251 - Slurm lives on wall time
     ) -> None:
+        if not _NAME.fullmatch(prefix):
+            raise InvalidConfigError(
+                f"{cluster_id}: prefix {prefix!r} cannot begin a job's name; "
+                "letters, digits, '.', '_' and '-' can, such as 'gt-'",
+                field="prefix",
+                value=prefix,
+            )
         self._cluster_id = cluster_id
         self._accelerators = dict(accelerators)
         self._root = root.resolve()

@@ -15,6 +15,7 @@ from scheduler.core.errors import (
     ClusterUnavailableError,
     DispatchRejectedError,
     DispatchUncertainError,
+    InvalidConfigError,
 )
 from scheduler.ports import Capability, RunState
 from tests.fakes.slurm.setting_up import FakeSlurm, set_up
@@ -98,6 +99,11 @@ def test_terms_of_the_site_are_passed_on(opened: Open, runner: NotingRunner, run
     opened(terms=terms).submit(runs.dispatch("exit 0"))
     assert {"--account=nlp", "--qos=green", "--mem=1G"} <= set(options_of(runner))
     runs.until(RunState.ENDED)
+
+
+def test_prefix_that_cannot_be_looked_up_by_is_refused(opened: Open) -> None:
+    with pytest.raises(InvalidConfigError, match="prefix 'a,b' cannot begin"):
+        opened(prefix="a,b")
 
 
 def test_name_of_a_cluster_goes_to_every_command(
