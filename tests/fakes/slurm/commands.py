@@ -7,9 +7,8 @@ import os
 import re
 import sys
 import time
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, os.path.dirname(__file__))
 from state import LIVE, OVER, State, signal, signal_group
 
 YEAR_S = 365 * 86400
@@ -119,7 +118,7 @@ def refuse(why):
 def build_job(state, options, partition, script):
     gres = options.get("gres", "").rpartition(":")
     name = options.get("job-name", "sbatch")
-    where = options.get("chdir") or str(Path.cwd())
+    where = options.get("chdir") or os.getcwd()
     job_id = max([job["id"] for job in state.jobs()], default=0) + 1
     output = options.get("output", f"{where}/slurm-{job_id}.out").replace("%%", "%")
     return {

@@ -1,6 +1,7 @@
 """Sets up a cluster for the fake commands: its folder, its configuration, and its programs."""
 
 import json
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 COMMANDS = ("sbatch", "squeue", "sacct", "scontrol", "scancel", "sinfo")
+PYTHON = os.path.realpath(sys.executable)  # the libraries of a virtual environment are not needed
 CODE = Path(__file__).with_name("commands.py")
 NODES = (
     {"name": "fake-c1", "partition": "cpu", "cpus": 8, "gpus": 0},
@@ -74,7 +76,7 @@ def set_up(folder: Path) -> FakeSlurm:
     slurm.programs.mkdir()
     for name in COMMANDS:
         program = slurm.programs / name
-        program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{CODE}" {name} "$@"\n')
+        program.write_text(f'#!/bin/sh\nexec "{PYTHON}" -I -S "{CODE}" {name} "$@"\n')
         program.chmod(0o755)
     slurm.conf.write_text(
         json.dumps({"nodes": NODES, "min_job_age_s": 300, "has_accounts": True, "faults": {}})

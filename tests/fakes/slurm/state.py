@@ -5,12 +5,10 @@ import fcntl
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
 
-STEPD = Path(__file__).with_name("stepd.py")
+STEPD = os.path.join(os.path.dirname(__file__), "stepd.py")
 LIVE = ("RUNNING", "SUSPENDED", "COMPLETING")
 OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY")
 OVER += ("DEADLINE", "BOOT_FAIL", "REVOKED")
@@ -20,30 +18,32 @@ class State:
     """Reads and writes; whoever changes something holds `lock`."""
 
     def __init__(self, conf):
-        self.conf = json.loads(Path(conf).read_text())
-        self.folder = Path(conf).parent
+        self.conf = read(conf)
+        self.folder = os.path.dirname(conf)
 
     @contextlib.contextmanager
     def lock(self):
-        with (self.folder / "lock").open("w") as file:
+        with open(os.path.join(self.folder, "lock"), "w", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def path(self, job_id):
-        return self.folder / "jobs" / f"{job_id}.json"
+        return os.path.join(self.folder, "jobs", f"{job_id}.json")
 
     def jobs(self):
-        paths = (self.folder / "jobs").glob("*.json")
-        return sorted((json.loads(path.read_text()) for path in paths), key=lambda one: one["id"])
+        names = os.listdir(os.path.join(self.folder, "jobs"))
+        ids = sorted(int(name[:-5]) for name in names if name.endswith(".json"))
+        return [read(self.path(job_id)) for job_id in ids]
 
     def job(self, job_id):
         path = self.path(job_id)
-        return json.loads(path.read_text()) if path.exists() else None
+        return read(path) if os.path.exists(path) else None
 
     def write(self, job):
-        draft = self.path(job["id"]).with_suffix(".tmp")
-        draft.write_text(json.dumps(job))
-        draft.replace(self.path(job["id"]))
+        path = self.path(job["id"])
+        with open(f"{path}.tmp", "w", encoding="utf-8") as file:
+            json.dump(job, file)
+        os.replace(f"{path}.tmp", path)
 
     def queued(self):
         """What the controller still holds."""
@@ -78,13 +78,15 @@ class State:
         return None
 
     def spawn(self, job):
+        import subprocess  # noqa: PLC0415 - most commands start no job, and are to start fast
+
         subprocess.Popen(
             [
                 sys.executable,
                 "-I",
                 "-S",
-                str(STEPD),
-                str(self.folder / "slurm.conf"),
+                STEPD,
+                os.path.join(self.folder, "slurm.conf"),
                 str(job["id"]),
             ],
             stdin=subprocess.DEVNULL,
@@ -93,6 +95,11 @@ class State:
             start_new_session=True,
             cwd="/",
         )
+
+
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
 
 
 def signal_group(job, number):

@@ -5,9 +5,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, os.path.dirname(__file__))
 from state import State, end, signal_group
 
 
@@ -32,7 +31,7 @@ def start(state, job):
     number, script = tempfile.mkstemp(dir=state.folder, prefix=f"script-{job['id']}-")
     with os.fdopen(number, "wb") as file:
         file.write(job["script"].encode("utf-8", "surrogateescape"))
-    chdir = job["chdir"] if Path(job["chdir"]).is_dir() else tempfile.gettempdir()
+    chdir = job["chdir"] if os.path.isdir(job["chdir"]) else tempfile.gettempdir()
     env = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "SHELL": "/bin/sh"}
     env |= {
         "SLURM_JOB_ID": str(job["id"]),
@@ -41,7 +40,7 @@ def start(state, job):
     }
     if job["gpus"]:
         env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(job["gpus"])))
-    with Path(job["output"]).open("ab") as out, Path(job["error"]).open("ab") as err:
+    with open(job["output"], "ab") as out, open(job["error"], "ab") as err:
         return subprocess.Popen(
             ["/bin/bash", script],
             env=env,
