@@ -235,7 +235,7 @@ def build_forecaster(
         zone_id: _build_chain(
             zone_id,
             settings,
-            [builder.build(one) for one in intensity.zones.get(zone_id, intensity.sources)],
+            [builder.build(one, place) for place, one in settings.placed_sources(zone_id)],
         )
         for zone_id in fleet.zone_ids
     }
