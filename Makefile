@@ -21,13 +21,14 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -m "not external" --cov --cov-report=term:skip-covered
 	$(BIN)/python -m coverage report --include="scheduler/core/*" --fail-under=100
-	@echo "skipped: tests marked external (they need Chromium); run them with: make test-external"
+	@echo "skipped: tests marked external (they need Chromium and Slurm); run them with: make test-external"
 
 test-quick: setup
 	$(BIN)/python -m pytest -m "not external and not slow" -q
 
 test-external: setup
 	tests/testbeds/chromium
+	tests/testbeds/slurm up east west
 	$(BIN)/python -m pytest -m external
 
 check: lint types imports

@@ -1,5 +1,6 @@
 """One suite for every `ClusterAdapter`. A new adapter joins by one more entry in `CLUSTERS`."""
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,11 +10,16 @@ from pathlib import Path
 import pytest
 
 from adapters.cluster.local import LocalCluster
+from adapters.cluster.slurm import SlurmCluster
+from adapters.cluster.slurm_commands import HereRunner
+from adapters.cluster.slurm_request import SlurmDevice
 from scheduler.core.errors import ClusterFullError, DispatchRejectedError
 from scheduler.core.job import JobId, JobState
 from scheduler.ports import Capability, ClusterAdapter, RunState
 from scheduler.service.dispatcher import build_dispatch
 from tests.fakes.clock import ManualClock
+from tests.fakes.slurm.setting_up import set_up
+from tests.unit.cluster.real_slurm import require_slurm
 from tests.unit.cluster.runs import Runs, lines, wait_until
 from tests.unit.core.builders import T0, job, option, record, run
 
@@ -36,10 +42,45 @@ def open_local(root: Path, pausing_by: Capability) -> ClusterAdapter:
     )
 
 
-CLUSTERS: dict[str, Callable[[Path, Capability], ClusterAdapter]] = {"local": open_local}
+def open_slurm_fake(root: Path, pausing_by: Capability) -> ClusterAdapter:
+    slurm = set_up(root / "slurm")
+    return SlurmCluster(
+        "fake",
+        accelerators={"CPU": SlurmDevice(), "H100": H100},
+        root=root / "shared",
+        clock=ManualClock(T0),
+        runner=HereRunner(conf=slurm.conf, programs=slurm.programs),
+        can_freeze=pausing_by is Capability.FREEZE,
+    )
 
 
-@pytest.fixture(params=CLUSTERS)
+def open_slurm(root: Path, pausing_by: Capability) -> ClusterAdapter:
+    return SlurmCluster(
+        "east",
+        accelerators={"CPU": SlurmDevice(), "H100": H100},
+        root=root / "shared",
+        clock=ManualClock(T0),
+        conf=require_slurm("east"),
+        prefix=f"gt-{hashlib.sha256(str(root).encode()).hexdigest()[:12]}-",
+        can_freeze=pausing_by is Capability.FREEZE,
+    )
+
+
+H100 = SlurmDevice(gres="gpu:h100", partition="gpu")
+CLUSTERS: dict[str, Callable[[Path, Capability], ClusterAdapter]] = {
+    "local": open_local,
+    "slurm_fake": open_slurm_fake,
+    "slurm": open_slurm,
+}
+NEED_A_SERVER = frozenset({"slurm"})
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=[pytest.mark.external] if name in NEED_A_SERVER else [])
+        for name in CLUSTERS
+    ]
+)
 def open_cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
     """An adapter to the same cluster at each call; every one has 8 CPU and 2 H100."""
     return lambda pausing_by: CLUSTERS[request.param](tmp_path / "cluster", pausing_by)
