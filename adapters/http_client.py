@@ -7,12 +7,14 @@ import logging
 import random
 import socket
 import threading
+import urllib.parse
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Final, Self
+from xml.sax.saxutils import escape
 
 import httpx
 
@@ -25,6 +27,8 @@ _DAY_S: Final = 86_400
 _MAX_REDIRECTS: Final = 3
 _GZIP_WBITS: Final = 31
 _MAX_ANSWER: Final = 2000
+_LEAST_SECRET: Final = 6
+"""Shorter ones may be part of any word or number of a usable answer."""
 _JSON: Final = frozenset({"application/json"})
 XML: Final = frozenset({"application/xml", "text/xml"})
 
@@ -172,11 +176,13 @@ class HttpClient:
                 Where the server refused, the fields hold its `status` and the beginning of its `answer`, and
                 `retry_after_s` where it says when to come again.
         """
-        body = self._tried(_Wish(path, params or {}, headers or {}, _JSON))
+        wish = _Wish(path, params or {}, headers or {}, _JSON)
+        body = self._tried(wish)
         if body is None:
             return None
         try:
-            return json.loads(body)
+            text = body.decode(json.detect_encoding(body))
+            return json.loads(self._blanked(text, wish, least=_LEAST_SECRET))
         except (ValueError, RecursionError) as error:
             raise self._failure("answered with broken JSON", path) from error
 
@@ -184,9 +190,11 @@ class HttpClient:
         self, path: str, params: Params | None = None, *, media: frozenset[str] = XML
     ) -> str:
         """The text at that path, of one of these media types. Raises as `get_json` does."""
-        body = self._tried(_Wish(path, params or {}, {}, media))
+        wish = _Wish(path, params or {}, {}, media)
+        body = self._tried(wish)
         try:
-            return (body or b"").decode("utf-8-sig")
+            text = (body or b"").decode("utf-8-sig")
+            return self._blanked(text, wish, least=_LEAST_SECRET)
         except UnicodeDecodeError as error:
             raise self._failure("answered with text that is not UTF-8", path) from error
 
@@ -287,11 +295,21 @@ class HttpClient:
             answer = self._body(reply, wish.path, deadline)[:_MAX_ANSWER].decode("utf-8", "replace")
         except (zlib.error, httpx.TransportError, _TryAgainError, ForecastUnavailableError):
             return ""
-        for secret in (*self._secrets, *wish.headers.values()):
+        return self._blanked(answer, wish)
+
+    def _blanked(self, text: str, wish: "_Wish", *, least: int = 1) -> str:
+        """The text with *** for our own secrets of so many characters or more: servers repeat them."""
+        shown = {
+            form
+            for secret in (*self._secrets, *wish.headers.values())
             # "Bearer <token>" may come back without its first word.
-            for shown in (secret, secret.partition(" ")[2]):
-                answer = answer.replace(shown, "***") if shown else answer
-        return answer
+            for part in (secret, secret.partition(" ")[2])
+            if len(part) >= least
+            for form in _written(part)
+        }
+        for form in sorted(shown, key=len, reverse=True):
+            text = text.replace(form, "***")
+        return text
 
     def _body(self, reply: httpx.Response, path: str, deadline: "_Deadline") -> bytes:
         coding = reply.headers.get("content-encoding", "identity").strip().lower()
@@ -393,6 +411,21 @@ def _require_safe(base_url: str, *, has_secrets: bool) -> None:
     else:
         return
     raise InvalidConfigError(f"url: {why}", field="url", valid="https://host[:port][/path]")
+
+
+def _written(secret: str) -> tuple[str, ...]:
+    """How a secret may stand in an answer: as it is, in a query, in JSON or in XML."""
+    in_query = urllib.parse.quote(secret, safe="")
+    in_json = json.dumps(secret)[1:-1]
+    return (
+        secret,
+        in_query,
+        in_query.lower(),
+        urllib.parse.quote_plus(secret),
+        in_json,
+        in_json.replace("/", r"\/"),
+        escape(secret, {'"': "&quot;", "'": "&apos;"}),
+    )
 
 
 def _is_loopback(host: str) -> bool:

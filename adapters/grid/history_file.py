@@ -26,6 +26,9 @@ from scheduler.ports import Sightings
 _SKEW_S: Final = 300
 """What was seen further in the future than this was seen by a clock that is wrong."""
 
+_DOUBTFUL_G: Final = 1.0
+"""No grid emits so little over its lifecycle: such values may be in kilograms."""
+
 
 class HistoryFile:
     """A file of actual values: CSV (also gzipped) or Parquet, an interval a row, at any step.
@@ -55,6 +58,10 @@ class HistoryFile:
     def has_seen(self) -> bool:
         """Whether it says when each value was seen."""
         return "fetched_at" in self._table.columns
+
+    def grams(self, zone_id: str) -> NDArray[np.float64]:
+        """The values of all rows of one zone in g/kWh, in their order; NaN where a row has none."""
+        return self._grams[self._rows(zone_id)]
 
     def series(
         self, zone_id: str, *, scope: Scope, seen_by_s: float | None = None
@@ -145,6 +152,17 @@ class HistoryFile:
                 "g_per_kwh",
                 f"is the second value of zone {zone_id} for {at}, after {before[wrong[0]]:g}",
             )
+
+
+def unit_doubt(g_per_kwh: NDArray[np.float64]) -> str | None:
+    """Why these values can hardly be grams per kilowatt-hour; None where they can, or there are none."""
+    known = g_per_kwh[~np.isnan(g_per_kwh)]
+    if not len(known):
+        return None
+    if not known.any():
+        return f"all {len(known):,} values are zero: is something missing?"
+    median = float(np.median(known))
+    return f"median of {median:.3g} g/kWh: is the unit g/kWh?" if median < _DOUBTFUL_G else None
 
 
 def unknown_zone(path: Path, zone_id: str, known: Collection[str]) -> InvalidDataError:

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from scheduler.core.forecast import GAP_MG, IntensitySeries, Quality, SignalKind
+from scheduler.core.forecast import GAP_MG, IntensitySeries, Quality, Scope, SignalKind
 
 SKEW_S: Final = 300
 """A forecast made further in the future than this comes from a clock that is wrong, theirs or ours."""
@@ -22,6 +22,10 @@ _ROOM_G: Final = 200.0
 """So far above the highest of the past may any zone be: a zone of water and wind that imports coal."""
 _NEVER_LOW: Final = 0.1
 """A zone whose lowest is above this share of its usual value is never near zero."""
+_CLEANEST_G: Final = 3.0
+"""Nuclear, the lowest of all, is put at 3.7 to 12 g/kWh. Source: IPCC AR5 WG3 Annex III; UNECE 2021 says 5.3."""
+_DIRTIEST_G: Final = 1600.0
+"""Lignite, the highest, is put at up to 1,300 g/kWh."""
 _STUCK_S: Final = 12 * 3600
 
 
@@ -52,7 +56,23 @@ def find_fault(
     if not is_known.any():
         return None
     known = series.mg_per_kwh[is_known] / 1000.0
-    return _level_fault(series, known, past) or _stuck_fault(series, past)
+    return (
+        _level_fault(series, known, past)
+        or _stuck_fault(series, past)
+        or _impossible(series, known)
+    )
+
+
+def _impossible(series: IntensitySeries, known: NDArray[np.float64]) -> str | None:
+    """What no mix of plants can be, whatever the source said before: a first answer has no past to be judged by."""
+    if series.provenance.signal is not SignalKind.AVERAGE:
+        return None
+    middle = float(np.median(known))
+    if series.provenance.scope is Scope.LIFECYCLE and middle < _CLEANEST_G:
+        return f"has a median of {middle:g} g/kWh, below any plant's life-cycle emissions: another unit"
+    if middle > _DIRTIEST_G:
+        return f"has a median of {middle:g} g/kWh, above any plant's emissions: another unit"
+    return None
 
 
 def _level_fault(

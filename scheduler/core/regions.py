@@ -130,7 +130,7 @@ class RegionTable:
     """Resolves names of zones and regions, ignoring case and blanks.
 
     Precedence, where a name means several things: sites of the operator; zones; cloud regions, and
-    availability zones in them; keys of providers; country codes; latitude,longitude. A prefix says
+    availability zones in them; keys of providers; codes and names of countries; latitude,longitude. A prefix says
     which is meant: `site:`, `zone:`, `aws:`, `azure:`, `gcp:`, `entsoe:`, `eia:`, `energinet:`,
     `energy_charts:`, `neso:`, `country:` (or `/` for the colon).
 
@@ -211,9 +211,9 @@ class RegionTable:
                 found = self._in_zone(How.PROVIDER_KEY, (names or [key])[0], zone.zone_id)
                 yield found, [*names, key] if provider in _BARE else names
             if zone.extent is Extent.ZONE and self._stands_for_country(zone):
-                codes = [zone.alpha2, zone.alpha3]
+                called = [zone.alpha2, zone.alpha3, zone.country]
                 found = self._in_zone(How.COUNTRY, zone.zone_id, zone.zone_id)
-                yield found, [*codes, *(f"country:{code}" for code in codes)]
+                yield found, [*called, *(f"country:{name}" for name in called)]
         for region in self.regions:
             yield _in_cloud(region), [region.region, region.name]
 

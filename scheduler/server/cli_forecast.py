@@ -4,13 +4,28 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from scheduler.core.errors import InvalidInputError
 from scheduler.server.cli_options import Config, Format, Output, connected
 
 _DEFAULT: Final = "ask"
 _SERVED_HOURS: Final = "48h"
+
+
+class _Unnamed(typer.Context):
+    """Of a command that nobody names: it is called as its group is, in usage lines too."""
+
+    @property
+    def command_path(self) -> str:
+        """The words before its own options."""
+        return self.parent.command_path if self.parent else super().command_path
+
+
+class _Ask(TyperCommand):
+    """The command that is meant where no other is named."""
+
+    context_class = _Unnamed
 
 
 class _Group(TyperGroup):
@@ -48,11 +63,11 @@ def forecast() -> None:
     """
 
 
-@app.command(_DEFAULT, hidden=True)
+@app.command(_DEFAULT, cls=_Ask, hidden=True)
 def ask(  # noqa: PLR0913, PLR0917 - options of a command
     zone: Annotated[
         str | None,
-        typer.Argument(metavar="[ZONE]", help="zone, cloud region, country or provider's key"),
+        typer.Argument(metavar="ZONE", help="zone, cloud region, country or provider's key"),
     ] = None,
     horizon: Annotated[str, typer.Option(help="how far ahead, at most 14d")] = _SERVED_HOURS,
     history: Annotated[
@@ -106,7 +121,7 @@ def ask(  # noqa: PLR0913, PLR0917 - options of a command
     shares = forecast_requests.parse_shares(quantiles or "0.1,0.5,0.9")
     files = forecast_runs.ForecastFiles(history=history, weather=weather, published=published)
     forecast_prints.make_and_print(
-        forecast_runs.FileForecasts(files, named),
+        forecast_runs.FileForecasts(files, named, issued_text=issued_at),
         issues=issues,
         n_hours=n_hours,
         shares=shares,
@@ -126,7 +141,9 @@ def _refuse_without_history(given: list[str]) -> None:
 
 def _ask_service(zones: list[str], horizon: str, html: Path | None, output: Output) -> None:
     from scheduler.server.forecast_prints import print_served  # noqa: PLC0415 - only needed here
+    from scheduler.server.forecast_requests import parse_horizon  # noqa: PLC0415 - likewise
 
+    parse_horizon(horizon)
     if len(zones) != 1:
         raise InvalidInputError(
             f"zone: name one, such as `gridtide forecast DE`; {len(zones)} are given", field="zone"

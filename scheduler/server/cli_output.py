@@ -39,9 +39,16 @@ def _print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> No
     from rich.text import Text  # noqa: PLC0415 - likewise
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
+    for index, column in enumerate(columns):
         is_number = column.endswith((" g", " %", "kWh", "g/kWh"))
-        table.add_column(column, justify="right" if is_number else "left", no_wrap=True)
+        # A long sentence in the last column must not push the others out of sight.
+        is_last = index == len(columns) - 1
+        table.add_column(
+            column,
+            justify="right" if is_number else "left",
+            no_wrap=not is_last,
+            overflow="fold" if is_last else "ellipsis",
+        )
     for row in rows:
         table.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else 200).print(table)

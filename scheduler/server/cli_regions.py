@@ -5,13 +5,16 @@ from pathlib import Path
 from typing import Final
 
 from adapters.region_tables import load_regions
-from scheduler.core.errors import InvalidInputError
+from scheduler.core.errors import GridtideError, InvalidInputError, NotFoundError
 from scheduler.core.regions import RegionTable, ResolvedRegion
-from scheduler.server.cli_output import Document, print_rows
+from scheduler.server.cli_output import Document, print_rows, say
 from scheduler.server.zone_sources import ZoneSources
 
 RESOLVED_SCHEMA: Final = "gridtide/resolved-regions/v1"
 TABLE_SCHEMA: Final = "gridtide/region-table/v1"
+_RESOLVED_COLUMNS: Final = (
+    *("given", "zone", "how", "place", "latitude", "longitude", "distance", "sources"),
+)
 _TABLE_COLUMNS: Final = ("name", "zone", "place", "latitude", "longitude", "sources")
 
 
@@ -20,22 +23,43 @@ def resolve(names: Sequence[str], *, is_all: bool, config: Path | None, output: 
 
     Raises:
         InvalidInputError: names beside --all; a name that means several zones, or no coordinates.
-        NotFoundError: a name that is not known.
+        NotFoundError: a name that is not known. All others are printed before.
     """
     if names and is_all:
         raise InvalidInputError("regions: give either names or --all", field="all")
     table = _table(config)
-    sources = ZoneSources()
     if is_all:
-        documents = [_document(one, table, sources) for one in _all(table)]
-        columns: tuple[str, ...] = _TABLE_COLUMNS
-        schema = TABLE_SCHEMA
-    else:
-        documents = [
-            {"given": name, **_document(table.resolve(name), table, sources)} for name in names
-        ]
-        columns = ("given", "zone", "how", "place", "latitude", "longitude", "distance", "sources")
-        schema = RESOLVED_SCHEMA
+        sources = ZoneSources()
+        _print([_document(one, table, sources) for one in _all(table)], is_all=True, output=output)
+        return
+    documents, errors = _resolved(names, table)
+    if documents:
+        _print(documents, is_all=False, output=output)
+    for error in errors[:-1]:
+        say(f"error: {error.message}")
+    if errors:
+        raise errors[-1]
+
+
+def _resolved(
+    names: Sequence[str], table: RegionTable
+) -> tuple[list[Document], list[GridtideError]]:
+    """What the names stand for, and what is wrong with the others."""
+    sources = ZoneSources()
+    documents, errors = list[Document](), list[GridtideError]()
+    for name in names:
+        try:
+            found = table.resolve(name)
+        except (InvalidInputError, NotFoundError) as error:
+            errors.append(error)
+        else:
+            documents.append({"given": name, **_document(found, table, sources)})
+    return documents, errors
+
+
+def _print(documents: Sequence[Document], *, is_all: bool, output: str) -> None:
+    columns = _TABLE_COLUMNS if is_all else _RESOLVED_COLUMNS
+    schema = TABLE_SCHEMA if is_all else RESOLVED_SCHEMA
     print_rows(
         output,
         {"schema": schema, "regions": documents},

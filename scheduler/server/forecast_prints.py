@@ -78,6 +78,8 @@ def make_and_print(
     if page is not None:
         write_page(page, [_picture(forecasts, one, past=_PAGE_PAST, zone=UTC) for one in made])
     _print_made(forecasts, made, shares, kind)
+    if kind == "table":
+        say(f"signal: {forecasts.signal} intensity")
 
 
 def _print_made(

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from scheduler.core.errors import InvalidInputError
-from scheduler.core.timegrid import format_instant, parse_instant
+from scheduler.core.timegrid import parse_instant
 from scheduler.core.units import SECONDS_PER_HOUR, parse_duration
 
 MAX_HORIZON_S: Final = 14 * 86_400
@@ -20,25 +20,39 @@ def parse_issues(
         InvalidInputError: neither or both forms, or times that are none.
     """
     if at is not None and first is None and last is None and every is None:
-        return (parse_instant(at, field="issued_at"),)
+        return (_instant(at, "issued_at"),)
     if at is not None or first is None or last is None:
         raise InvalidInputError(
             "issued_at: give either --issued-at T, or --issued-from A, --issued-to B and --every 24h",
             field="issued_at",
             valid="--issued-at, or --issued-from and --issued-to",
         )
-    begin = parse_instant(first, field="issued_from")
-    end = parse_instant(last, field="issued_to")
+    begin = _instant(first, "issued_from")
+    end = _instant(last, "issued_to")
     step = timedelta(seconds=parse_duration(every or "24h", field="every"))
     count = (end - begin) // step + 1
     if not 0 < count <= MAX_ISSUES:
         why = "before issued_from" if end < begin else f"after {count} forecasts"
         raise InvalidInputError(
-            f"issued_to: {format_instant(end)} comes {why}; 1 to {MAX_ISSUES} forecasts of each zone can be made",
+            f"issued_to: {last!r} comes {why}; 1 to {MAX_ISSUES} forecasts of each zone can be made",
             field="issued_to",
-            value=format_instant(end),
+            value=last,
         )
     return tuple(begin + step * index for index in range(count))
+
+
+def _instant(text: str, field: str) -> datetime:
+    """The instant; errors quote it as it was written."""
+    try:
+        return parse_instant(text, field=field)
+    except InvalidInputError as error:
+        valid = "2026-11-27T09:00:00+01:00 or 2026-11-27T08:00:00Z"
+        raise InvalidInputError(
+            f"{field}: {text!r} is not an ISO 8601 time with an offset; write it like {valid}",
+            field=field,
+            value=text,
+            valid=valid,
+        ) from error
 
 
 def parse_horizon(text: str) -> int:
@@ -47,10 +61,15 @@ def parse_horizon(text: str) -> int:
     Raises:
         InvalidInputError: no duration, or more than 14 days.
     """
-    horizon_s = parse_duration(text, field="horizon")
+    try:
+        horizon_s = parse_duration(text, field="horizon")
+    except InvalidInputError as error:
+        # Its limit is that of durations at large, not that of forecasts.
+        message = error.message.replace("366 days", "14d")
+        raise InvalidInputError(message, **error.fields) from error
     if horizon_s > MAX_HORIZON_S:
         raise InvalidInputError(
-            f"horizon: {text!r} is more than 14 days; beyond them nothing is known of the weather and little of the day",
+            f"horizon: {text!r} is more than 14d; beyond that nothing is known of the weather and little of the day",
             field="horizon",
             value=text,
             valid="at most 14d",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adapters.forecast_tables import load_level_coefficients
-from adapters.grid.history_file import HistoryFile, unknown_zone
+from adapters.grid.history_file import HistoryFile, unit_doubt, unknown_zone
 from adapters.grid.vintage_file import load_vintages
 from adapters.region_tables import load_regions
 from adapters.weather.weather_file import load_weather
@@ -21,7 +21,7 @@ from scheduler.core.errors import (
     InvalidInputError,
     NotFoundError,
 )
-from scheduler.core.forecast import IntensitySeries, Scope, SignalKind
+from scheduler.core.forecast import GAP_MG, IntensitySeries, Scope, SignalKind
 from scheduler.core.forecasting.hourly import HOUR_S, HourlySeries
 from scheduler.core.forecasting.model import Known
 from scheduler.core.forecasting.scores import score
@@ -73,15 +73,21 @@ class FileForecasts:
 
     Args:
         names: zones as the file calls them, or by any name of the table of regions.
+        issued_text: how the one time of issue was written, for errors; None where there are several.
 
     Raises:
         InvalidDataError: naming file, line, column and value; also for a zone that the history lacks.
     """
 
-    def __init__(self, files: ForecastFiles, names: Sequence[str]) -> None:
+    def __init__(
+        self, files: ForecastFiles, names: Sequence[str], *, issued_text: str | None = None
+    ) -> None:
         self._files = files
+        self._issued_text = issued_text
         self._history = HistoryFile(files.history)
+        self.signal: Final = self._history.signal or SignalKind.AVERAGE
         self.zone_ids: Final = zones_in(self._history, files.history, names)
+        say_doubts(files.history, self._history, self.zone_ids)
         self._series = {zone_id: self._whole(zone_id) for zone_id in self.zone_ids}
         self._weather: Mapping[str, Sequence[WeatherRun]] = {}
         self._published: Mapping[str, Sequence[Vintage]] = {}
@@ -91,6 +97,7 @@ class FileForecasts:
         if files.published:
             self._published = published_in(files.published, self.zone_ids)
             _say_missing(files.published, self.zone_ids, self._published)
+            _say_doubts_of(files.published, self._published)
         self._all_runs = {zone_id: WeatherRuns(runs) for zone_id, runs in self._weather.items()}
         self._all_vintages = {zone_id: Vintages(all_) for zone_id, all_ in self._published.items()}
         self._forecasters: dict[str, ZoneForecaster] = {}
@@ -173,11 +180,12 @@ class FileForecasts:
             for at_s in self._series[zone_id].coverage_s
         )
         valid = "a day of history or more, which ends at most 7 days before"
+        asked = self._issued_text or format_instant(issued_at)
         return InfeasibleError(
-            f"issued_at: {format_instant(issued_at)} cannot be forecast: {self._files.history} knows zone "
+            f"issued_at: {asked} cannot be forecast: {self._files.history} knows zone "
             f"{zone_id} from {begins} to {ends}; needed is {valid}",
             field="issued_at",
-            value=format_instant(issued_at),
+            value=asked,
             valid=valid,
         )
 
@@ -185,6 +193,30 @@ class FileForecasts:
 def published_in(path: Path, zone_ids: Sequence[str]) -> dict[str, tuple[Vintage, ...]]:
     """The published forecasts of these zones in the file."""
     return load_vintages(path, zone_ids, signal=SignalKind.AVERAGE, scope=SCOPE)
+
+
+def say_doubts(path: Path, history: HistoryFile, zone_ids: Iterable[str]) -> None:
+    """Says on stderr what is odd about these zones of a file that can be used all the same."""
+    missing, rows = 0, 0
+    for zone_id in zone_ids:
+        grams = history.grams(zone_id)
+        missing += int(np.isnan(grams).sum())
+        rows += len(grams)
+        _say_doubt(path, zone_id, grams)
+    if missing:
+        say(f"{path}: {missing:,} of {rows:,} rows have no value; they count as missing time")
+
+
+def _say_doubts_of(path: Path, published: Mapping[str, Sequence[Vintage]]) -> None:
+    for zone_id, vintages in published.items():
+        mg = np.concatenate([one.series.mg_per_kwh for one in vintages])
+        _say_doubt(path, zone_id, mg[mg != GAP_MG] / 1000)
+
+
+def _say_doubt(path: Path, zone_id: str, grams: NDArray[np.float64]) -> None:
+    doubt = unit_doubt(grams)
+    if doubt:
+        say(f"{path}: zone {zone_id}: {doubt}")
 
 
 def _may_look_ahead(issues_s: Iterable[int], at_s: float) -> bool:
@@ -283,6 +315,8 @@ def score_files(history: Path, published: Path, names: Sequence[str]) -> dict[st
     zone_ids = zones_in(file, history, names)
     vintages = published_in(published, zone_ids)
     _say_missing(published, zone_ids, vintages)
+    say_doubts(history, file, zone_ids)
+    _say_doubts_of(published, vintages)
     scores = []
     for zone_id, listed in vintages.items():
         truth = file.series(zone_id, scope=SCOPE)

@@ -17,6 +17,7 @@ from scheduler.core.errors import (
     ForecastRejectedError,
     GridtideError,
     InvalidConfigError,
+    InvalidDataError,
     InvalidInputError,
     UpstreamError,
 )
@@ -26,6 +27,7 @@ from scheduler.core.plausibility import find_fault
 from scheduler.core.timegrid import Window, format_instant, parse_instant
 from scheduler.core.units import parse_duration
 from scheduler.ports import HistorySource, SeriesKey, SightingCount, Sightings
+from scheduler.server.forecast_runs import say_doubts
 from scheduler.server.settings import Settings
 from scheduler.server.source_settings import Kind, SourceSettings
 from scheduler.server.sources import SourceBuilder
@@ -36,6 +38,10 @@ PROVIDERS: Final = tuple(kind for kind in get_args(Kind) if kind not in ("typica
 _CHUNK: Final = timedelta(days=30)
 _PAST: Final = timedelta(days=28)
 """What a provider says is judged by so much of what is known from before."""
+_MOST_CHANGE: Final = 50.0
+"""Kilograms for grams, or tonnes for megawatt-hours, are further off; no revision is."""
+_LEAST_G: Final = 0.1
+"""Medians below count as this: from nothing, every value is infinitely far."""
 
 Track = Callable[[Sequence[Window], str], Iterable[Window]]
 
@@ -126,15 +132,12 @@ def ingest_file(
         scope: which emissions the values count.
 
     Raises:
-        InvalidDataError: naming file, line, column and value.
+        InvalidInputError: a name that is taken, or another signal than the file says.
+        InvalidDataError: naming file, line, column and value; or the zone, where the values are of
+            another order than those that the archive has.
         StoreError: the archive cannot be used.
     """
-    if not source.strip() or source == BUILT_IN:
-        raise InvalidInputError(
-            f"source: {source!r} cannot be the name of a source; choose another, such as grid-operator",
-            field="source",
-            value=source,
-        )
+    _require_own_name(source)
     file = HistoryFile(path)
     if signal is not None and file.signal not in (None, signal):
         raise InvalidInputError(
@@ -146,14 +149,19 @@ def ingest_file(
     signal = signal or file.signal or SignalKind.AVERAGE
     now_s = int(build_clock(settings).now().timestamp())
     # All of it is read before anything is written: a file with an error changes nothing.
-    found = {zone: file.sightings(zone, now_s=now_s) for zone in zones or file.zone_ids}
+    found = {
+        SeriesKey(source, zone, signal, scope): file.sightings(zone, now_s=now_s)
+        for zone in zones or file.zone_ids
+    }
+    say_doubts(path, file, [key.zone_id for key in found])
     archive = SqliteIntensityArchive(archive_path(settings))
     try:
+        for key, seen in found.items():
+            _require_same_order(path, archive, key, seen)
         ingested = []
-        for zone_id, seen in found.items():
-            key = SeriesKey(source, zone_id, signal, scope)
+        for key, seen in found.items():
             count = archive.add_sightings(key, seen, quality=Quality.MEASURED)
-            ingested.append(_ingested(zone_id, [(seen, count)]))
+            ingested.append(_ingested(key.zone_id, [(seen, count)]))
     finally:
         archive.close()
     return Ingestion(
@@ -163,6 +171,63 @@ def ingest_file(
         archive=archive_path(settings),
         zones=tuple(ingested),
     )
+
+
+def _require_own_name(source: str) -> None:
+    """Refuses names that belong to what the service fetches or makes itself."""
+    valid = "a name of your own, such as grid-operator"
+    if not source.strip() or source == BUILT_IN:
+        why = "cannot be the name of a source"
+    elif source in PROVIDERS:
+        why = "is a live source, whose own values a file must not mix with or revise"
+        valid += f"; or fetch from it with --provider {source}"
+    else:
+        return
+    raise InvalidInputError(
+        f"source: {source!r} {why}; choose {valid}", field="source", value=source, valid=valid
+    )
+
+
+def _require_same_order(
+    path: Path, archive: SqliteIntensityArchive, key: SeriesKey, seen: Sightings
+) -> None:
+    """Refuses values that say something quite different about hours that the archive knows."""
+    medians = _medians(archive, key, seen)
+    if medians is None:
+        return
+    before, after = medians
+    low, high = sorted(max(one, _LEAST_G) for one in (before, after))
+    if high > _MOST_CHANGE * low:
+        raise InvalidDataError(
+            f"{path}: zone {key.zone_id}: the median of the hours that source {key.source} has already would "
+            f"change from {before:.3g} to {after:.3g} g/kWh, more than {_MOST_CHANGE:g}-fold: is the unit g/kWh? "
+            "If these are right, ingest them under another name with --source",
+            field="g_per_kwh",
+            value=round(after, 3),
+            valid=f"a median within {_MOST_CHANGE:g}-fold of {before:.3g}",
+        )
+
+
+def _medians(
+    archive: SqliteIntensityArchive, key: SeriesKey, seen: Sightings
+) -> tuple[float, float] | None:
+    """Of the hours that both know, in g/kWh: what is archived, and what was seen last; None without any."""
+    if not len(seen.start_s):
+        return None
+    known = archive.actuals(key, since_s=int(seen.start_s.min()), until_s=int(seen.stop_s.max()))
+    if known is None:
+        return None
+    # Sightings of one interval stand in the order in which they were seen: the last one counts.
+    is_last = np.append(seen.start_s[1:] != seen.start_s[:-1], True)
+    starts_s, new_mg = seen.start_s[is_last], seen.mg_per_kwh[is_last]
+    place = np.searchsorted(known.edges_s, starts_s, side="right") - 1
+    is_within = (place >= 0) & (place < len(known.mg_per_kwh))
+    old_mg = known.mg_per_kwh[place[is_within]]
+    is_both = old_mg != GAP_MG
+    if not is_both.any():
+        return None
+    before, after = np.median(old_mg[is_both]), np.median(new_mg[is_within][is_both])
+    return float(before) / 1000, float(after) / 1000
 
 
 def ingest_provider(
@@ -224,17 +289,18 @@ def _provider(settings: Settings, kind: str, zone_id: str, scope: Scope) -> Hist
         )
     intensity = settings.intensity
     configured = [
-        *intensity.zones.get(zone_id, ()),
-        *intensity.sources,
-        *(one for chain in intensity.zones.values() for one in chain),
+        *settings.placed_sources(zone_id),
+        *settings.placed_sources(),
+        *(one for other in intensity.zones for one in settings.placed_sources(other)),
     ]
-    found = next((one for one in configured if one.kind == kind), None)
+    found = next((placed for placed in configured if placed[1].kind == kind), None)
+    place, chosen = found or (f"provider {kind}", _by_default(kind))
     builder = SourceBuilder(
         kind=(intensity.signal, scope),
         zone_ids=frozenset({zone_id}),
         clock=build_clock(settings),
     )
-    source = builder.build(found or _by_default(kind))
+    source = builder.build(chosen, place)
     if not isinstance(source, HistorySource) or source.info.history_s <= 0:
         raise InvalidInputError(
             f"provider: {kind} states no actual values", field="provider", value=kind

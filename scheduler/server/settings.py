@@ -9,6 +9,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     ValidationError,
     field_validator,
     model_validator,
@@ -18,6 +19,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from scheduler.core.data_moves import DataMoves
 from scheduler.core.errors import InvalidConfigError
 from scheduler.core.forecast import Scope, SignalKind
+from scheduler.core.units import format_duration
+from scheduler.server.cluster_settings import SlurmSettings
 from scheduler.server.schemas import DurationS, Instant, ZeroOrDurationS, describe_errors
 from scheduler.server.source_settings import SourceSettings, WeatherSettings
 from scheduler.server.yaml_files import read_yaml
@@ -25,6 +28,8 @@ from scheduler.server.zone_names import ZoneNames
 
 CONFIG_NAME: Final = "gridtide.yaml"
 _MOVES: Final = DataMoves()
+_LEAST_HISTORY_S: Final = 2 * 86_400
+"""Of less, no day can be compared with the one before."""
 
 
 def _pue(value: object) -> object:
@@ -114,7 +119,9 @@ class IntensitySettings(_Strict):
     built_in: bool = Field(
         default=True, description="forecast from the history of live sources, blended with theirs"
     )
-    history: DurationS = Field(default=366 * 86_400, description="how far back it learns from")
+    history: DurationS = Field(
+        default=366 * 86_400, description="how far back it learns from, at least 2d"
+    )
     weather: WeatherSettings | None = None
     sources: list[SourceSettings] = Field(
         default_factory=lambda: [SourceSettings(kind="typical_week")], min_length=1
@@ -123,12 +130,21 @@ class IntensitySettings(_Strict):
         default_factory=dict, description="by zone, named as that of a cluster"
     )
 
+    @field_validator("history")
+    @classmethod
+    def _is_enough(cls, history_s: int) -> int:
+        if history_s < _LEAST_HISTORY_S:
+            raise ValueError(
+                f"{format_duration(history_s)} is too little to learn from; it must be from 2d to 366d"
+            )
+        return history_s
+
 
 class ClusterSettings(_Strict):
     """One cluster."""
 
     id: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
-    kind: Literal["local"] = "local"
+    kind: Literal["local", "slurm"] = "local"
     region: str = Field(min_length=1, max_length=63)
     zone: str = Field(
         min_length=1,
@@ -145,6 +161,17 @@ class ClusterSettings(_Strict):
     checkpoints: Path | None = None
     pause: Literal["checkpoint", "freeze"] = "checkpoint"
     pass_env: list[str] | None = None
+    slurm: SlurmSettings | None = None
+
+    @model_validator(mode="after")
+    def _is_of_its_kind(self) -> Self:
+        if (self.kind == "slurm") != (self.slurm is not None):
+            raise ValueError("kind: slurm needs slurm: {...}, even if empty, and only it takes one")
+        if self.kind == "slurm" and self.root is None:
+            raise ValueError("root is needed: a folder on a disk that all nodes share")
+        if self.kind == "slurm" and self.pass_env is not None:
+            raise ValueError("pass_env: jobs of Slurm see only what they bring themselves")
+        return self
 
     @field_validator("capacity")
     @classmethod
@@ -186,6 +213,18 @@ class Settings(BaseSettings):
     sites: dict[str, str] = Field(default_factory=dict, description="own names of zones")
     data_moves: DataMovesSettings = Field(default_factory=DataMovesSettings)
     clock: ClockSettings | None = None
+    _file: Path | None = PrivateAttr(default=None)
+
+    def place(self, field: str) -> str:
+        """Where a field stands, for errors: with the file, where the settings come from one."""
+        return f"{self._file}: {field}" if self._file else field
+
+    def placed_sources(self, zone_id: str | None = None) -> list[tuple[str, SourceSettings]]:
+        """The chain of a zone, or of all zones without their own: each source with where it stands."""
+        chain, field = self.intensity.sources, "intensity.sources"
+        if zone_id in self.intensity.zones:
+            chain, field = self.intensity.zones[zone_id], f"intensity.zones.{zone_id}"
+        return [(self.place(f"{field}.{index}"), one) for index, one in enumerate(chain)]
 
     @classmethod
     def settings_customise_sources(  # noqa: PLR0917 - the signature is pydantic-settings' own
@@ -226,6 +265,7 @@ def load_settings(path: Path | None) -> Settings:
     except ValidationError as error:
         lines = "; ".join(describe_errors(error, Settings)[:8])
         raise InvalidConfigError(f"{file}: {lines}", field="config") from error
+    settings._file = file
     settings = _anchored(settings, file.resolve().parent)
     try:
         return _in_zones(settings)
@@ -241,6 +281,10 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
         cluster.root = folder / root
         # One folder for all clusters of this machine, so that a movable job may go on in any of them.
         shared = settings.store.path.parent / "checkpoints"
+        if cluster.slurm is not None:
+            shared = cluster.root / "checkpoints"  # on the disk that its nodes share
+            if cluster.slurm.conf is not None:
+                cluster.slurm.conf = folder / cluster.slurm.conf
         cluster.checkpoints = folder / (cluster.checkpoints or shared)
     chains = [settings.intensity.sources, *settings.intensity.zones.values()]
     for source in (one for chain in chains for one in chain):

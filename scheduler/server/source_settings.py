@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Kind = Literal[
     "typical_week",
@@ -87,6 +87,19 @@ class WeatherSettings(BaseModel):
     token_file: Path | None = None
     places: dict[str, list[tuple[float, float]]] = Field(default_factory=dict)
 
+    @field_validator("places", mode="before")
+    @classmethod
+    def _are_lists_of_points(cls, places: object) -> object:
+        """Said here, because the error of a single number would not show the form."""
+        for zone_id, points in places.items() if isinstance(places, dict) else ():
+            if not isinstance(points, list) or not all(map(_is_pair, points)):
+                single = points if _is_pair(points) else [53.6, 10.0]
+                raise ValueError(
+                    f"{zone_id}: {points!r:.80} is not a list of [latitude, longitude]; "
+                    f"write {zone_id}: [{list(single)}]"
+                )
+        return places
+
     @model_validator(mode="after")
     def _is_on_earth(self) -> Self:
         if self.token_env and self.token_file:
@@ -101,3 +114,11 @@ class WeatherSettings(BaseModel):
                         "longitude from -180 to 180"
                     )
         return self
+
+
+def _is_pair(point: object) -> bool:
+    return (
+        isinstance(point, list | tuple)
+        and len(point) == 2
+        and not any(isinstance(one, list | tuple | dict) for one in point)
+    )

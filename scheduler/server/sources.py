@@ -1,7 +1,8 @@
 """Builds the sources of intensity that the settings name. The only place that knows all of them."""
 
+import contextlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,7 @@ from adapters.grid.typical_week import TypicalWeek
 from adapters.http_client import HttpClient, Limits, Stop
 from adapters.region_tables import load_regions
 from adapters.weather import open_meteo
-from scheduler.core.errors import InvalidConfigError
+from scheduler.core.errors import InvalidConfigError, InvalidInputError
 from scheduler.core.forecast import Scope, SignalKind
 from scheduler.ports import Clock, WeatherSource
 from scheduler.server.source_settings import TOKEN_ENV, SourceSettings, WeatherSettings
@@ -57,15 +58,16 @@ class SourceBuilder:
         self.stop: Final = stop or Stop()
         self._built: dict[str, Source] = {}
 
-    def build(self, one: SourceSettings) -> Source:
-        """The source of these settings.
+    def build(self, one: SourceSettings, place: str | None = None) -> Source:
+        """The source of these settings, which stand at that place; errors begin with it.
 
         Raises:
             InvalidConfigError: its credential is missing, its url or its file is no good.
         """
         key = one.model_dump_json()
         if key not in self._built:
-            self._built[key] = _BUILDERS[one.kind](self, one)
+            with _placed(place, one.kind, one.url):
+                self._built[key] = _BUILDERS[one.kind](self, one)
         return self._built[key]
 
     def _http(
@@ -135,8 +137,11 @@ class SourceBuilder:
     def _watttime(self, one: SourceSettings) -> Source:
         user, colon, password = credential(one.kind, one.token_env, one.token_file).partition(":")
         if not (user and colon and password):
+            where, field = _where(one.kind, one.token_env, one.token_file)
             raise InvalidConfigError(
-                "watttime: the credential must be user:password", field="token_env"
+                f"watttime: the credential must be user:password, and that of {where} is not",
+                field=field,
+                valid="user:password",
             )
         return watttime.WattTime(
             self._http(one.url or watttime.DEFAULT_URL),
@@ -168,35 +173,64 @@ def build_weather(
     clock: Clock,
     *,
     stop: Stop | None = None,
+    place: str = "intensity.weather",
 ) -> dict[str, WeatherSource]:
     """The source of weather of each of these zones; empty where none is configured.
 
+    Errors begin with the place where the settings stand.
+
     Raises:
-        InvalidConfigError: a zone without places, whose central point is not known either.
+        InvalidConfigError: a zone without places, whose central point is not known either; no
+            credential, or a url that is none.
     """
     if one is None:
         return {}
+    places = _places(one, zone_ids, place)
+    with _placed(place, one.kind, one.url):
+        secrets = (
+            {"apikey": credential(one.kind, one.token_env, one.token_file)}
+            if one.token_env or one.token_file
+            else None
+        )
+        http = HttpClient(one.url or open_meteo.DEFAULT_URL, secret_params=secrets, stop=stop)
+        source = open_meteo.OpenMeteo(http, clock=clock, places=places)
+    return dict.fromkeys(places, source)
+
+
+def _places(
+    one: WeatherSettings, zone_ids: Iterable[str], place: str
+) -> dict[str, list[tuple[float, float]]]:
     table = load_regions().zones
     places = dict[str, list[tuple[float, float]]]()
     for zone_id in zone_ids:
         if zone_id not in one.places and zone_id not in table:
+            valid = f"{{{zone_id}: [[52.5, 13.4]]}}"
             raise InvalidConfigError(
-                f"intensity.weather.places: where zone {zone_id!r} lies is not known; give its places",
+                f"{place}.places: where zone {zone_id!r} lies is not known; give its places, such as {valid}",
                 field="intensity.weather.places",
                 value=zone_id,
-                valid=f"{{{zone_id}: [[52.5, 13.4]]}}",
+                valid=valid,
             )
         places[zone_id] = one.places.get(zone_id) or [
             (table[zone_id].latitude, table[zone_id].longitude)
         ]
-    secrets = (
-        {"apikey": credential(one.kind, one.token_env, one.token_file)}
-        if one.token_env or one.token_file
-        else None
-    )
-    http = HttpClient(one.url or open_meteo.DEFAULT_URL, secret_params=secrets, stop=stop)
-    source = open_meteo.OpenMeteo(http, clock=clock, places=places)
-    return dict.fromkeys(places, source)
+    return places
+
+
+@contextlib.contextmanager
+def _placed(place: str | None, kind: str, url: str | None) -> Iterator[None]:
+    """Errors of settings say first where these stand, and which url is wrong where it holds no secret."""
+    try:
+        yield
+    except InvalidInputError as error:
+        message, fields = error.message, dict(error.fields)
+        if fields.get("field") == "url" and url is not None and not set(url) & set("@?#"):
+            message = message.replace("url: ", f"url: {url!r:.200} ", 1)
+            fields["value"] = url[:200]
+        if place is not None:
+            message = f"{place} ({kind}): {message}"
+            fields["place"] = place
+        raise type(error)(message, **fields) from error
 
 
 def credential(kind: str, variable: str | None, file: Path | None) -> str:
@@ -205,19 +239,21 @@ def credential(kind: str, variable: str | None, file: Path | None) -> str:
     Raises:
         InvalidConfigError: there is none, or the file cannot be read.
     """
+    where, field = _where(kind, variable, file)
     if file is not None:
         try:
             text = file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise InvalidConfigError(
-                f"{kind}: token_file {file} cannot be read: {type(error).__name__}",
+                f"{kind}: token_file {file} cannot be read: {why}; it must be a file with the credential on one "
+                "line",
                 field="token_file",
                 value=str(file),
+                valid="a file with one line of ASCII",
             ) from error
-        where, field = str(file), "token_file"
     else:
-        name = variable or TOKEN_ENV[kind]
-        text, where, field = os.environ.get(name, "").strip(), f"the variable {name}", "token_env"
+        text = os.environ.get(variable or TOKEN_ENV[kind], "").strip()
     if not text or not text.isprintable() or not text.isascii():
         raise InvalidConfigError(
             f"{kind} needs a credential: {where} is empty or no plain text; set it, or name another with "
@@ -226,3 +262,10 @@ def credential(kind: str, variable: str | None, file: Path | None) -> str:
             valid="one line of ASCII",
         )
     return text
+
+
+def _where(kind: str, variable: str | None, file: Path | None) -> tuple[str, str]:
+    """Where its credential comes from, and the setting that says so."""
+    if file is not None:
+        return str(file), "token_file"
+    return f"the variable {variable or TOKEN_ENV[kind]}", "token_env"

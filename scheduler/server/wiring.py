@@ -245,7 +245,7 @@ def build_forecaster(
     builder = builder or _source_builder(settings, fleet, clock)
     chains, skipped = dict[str, list[Source]](), dict[str, list[str]]()
     for zone_id in fleet.zone_ids:
-        built = [builder.build(one) for one in intensity.zones.get(zone_id, intensity.sources)]
+        built = [builder.build(one, place) for place, one in settings.placed_sources(zone_id)]
         chains[zone_id] = _build_chain(zone_id, settings, built)
         left = [one.info.name for one in built if one not in chains[zone_id]]
         if left:
@@ -462,7 +462,7 @@ def _not_served(zone_id: str, settings: Settings, index: int, source: Source) ->
         more = f" and {len(zones) - _NAMED_ZONES} more" if len(zones) > _NAMED_ZONES else ""
         serves = f"{', '.join(zones[:_NAMED_ZONES])}{more}"
     return InvalidConfigError(
-        f"{field}: {kind} does not serve zone {zone_id} as {intensity.signal}/{intensity.scope}; it serves "
+        f"{settings.place(field)}: {kind} does not serve zone {zone_id} as {intensity.signal}/{intensity.scope}; it serves "
         f"{serves}; leave it out, or set intensity.signal and intensity.scope",
         field=field,
         value=kind,

@@ -184,6 +184,17 @@ def test_regions_resolves_names_without_a_service(
     assert set(listed[0]["sources"].split()) == set(first["sources"])
 
 
+def test_regions_shows_the_good_names_before_the_errors(run: Run) -> None:
+    ran = run("regions", "us-east-1", "foo-bar-9", "SE", "DE", "--format", "csv")
+    assert ran.code == 2
+    assert [row["zone"] for row in csv.DictReader(ran.out.splitlines())] == ["US-MIDA-PJM", "DE"]
+    first, second = ran.err.splitlines()
+    assert first.startswith("error: 'foo-bar-9' is not a zone")
+    assert second.startswith("error: 'SE' can be SE-SE1")
+    alone = run("regions", "foo-bar-9", "--format", "json")
+    assert (alone.code, alone.out) == (2, "")
+
+
 def test_regions_lists_the_whole_table(run: Run) -> None:
     document = run("regions", "--all", "--format", "json").json()
     assert document["schema"] == "gridtide/region-table/v1"
@@ -217,7 +228,7 @@ def test_regions_knows_the_sites_of_the_settings_that_are_named(run: Run, tmp_pa
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (("regions", "DE", "us-esat-1"), 2, "did you mean us-east-1"),
+        (("regions", "us-esat-1"), 2, "did you mean us-east-1"),
         (("regions", "US"), 2, "'US' can be US-CAL-BANC, "),
         (("regions", "95,10"), 2, "is not latitude,longitude in degrees"),
         (("regions", "DE", "--all"), 2, "give either names or --all"),

@@ -293,7 +293,11 @@ def test_a_feed_counts_only_as_it_was_seen_by_then(run: Run, tmp_path: Path) -> 
     [
         (("--zone", "DEE"), 2, "no rows of zone 'DEE'; did you mean DE?"),
         ((), 2, "zone: name one or more with --zone; {past} has DE, FR"),
-        (("--zone", "DE", "--issued-at", "2025-02-15T00:00:00"), 2, "issued_at: 2025-02-15"),
+        (
+            ("--zone", "DE", "--issued-at", "2025-02-15T00:00:00"),
+            2,
+            "issued_at: '2025-02-15T00:00:00'",
+        ),
         (("--zone", "DE", "--issued-at", "soon"), 2, "issued_at: 'soon' is not an ISO 8601 time"),
         (("--zone", "DE", "--issued-at", "2024-12-31T00:00:00Z"), 3, "from 2025-01-01T00:00:00Z"),
         (("--zone", "DE", "--issued-at", "2025-01-01T20:00:00Z"), 3, "a day of history or more"),
@@ -301,7 +305,15 @@ def test_a_feed_counts_only_as_it_was_seen_by_then(run: Run, tmp_path: Path) -> 
         (("--zone", "DE", "--quantiles", "0,0.5"), 2, "quantiles: '0' is not a number between"),
         (("--zone", "DE", "--quantiles", "half"), 2, "quantiles: 'half'"),
         (("--zone", "DE", "--quantiles", "nan"), 2, "quantiles: 'nan'"),
-        (("--zone", "DE", "--horizon", "15d"), 2, "horizon: '15d' is more than 14 days"),
+        (("--zone", "DE", "--horizon", "15d"), 2, "horizon: '15d' is more than 14d"),
+        (("--zone", "DE", "--horizon", "400d"), 2, "longer than 0 s and at most 14d"),
+        (("--zone", "DE", "--issued-at", "10 May"), 2, "issued_at: '10 May' is not an ISO 8601"),
+        (("--zone", "DE", "--issued-at", "2025-02-10"), 2, "issued_at: '2025-02-10' is not an"),
+        (
+            ("--zone", "DE", "--issued-at", "2025-03-27T02:00:00+01:00"),
+            3,
+            "issued_at: 2025-03-27T02:00:00+01:00 cannot be forecast",
+        ),
         (("--zone", "DE", "--horizon", "96"), 2, "horizon: '96' has no unit"),
         (("--zone", "DE", "--every", "1h"), 2, "give either --issued-at T"),
         (("--zone", "DE", "--issued-from", "2025-02-01T00:00:00Z"), 2, "give either --issued-at"),
@@ -355,6 +367,47 @@ def test_a_file_of_both_kinds_is_refused(run: Run, tmp_path: Path) -> None:
     assert "average and marginal intensity cannot be mixed" in ran.err
 
 
+def test_usage_names_only_what_people_type(run: Run) -> None:
+    ran = run("forecast", "DE", "--format", "xml")
+    assert ran.code == 2
+    usage, hint, *_ = ran.err.splitlines()
+    assert usage.endswith("gridtide forecast [OPTIONS] [ZONE]")
+    assert hint.endswith("gridtide forecast --help' for help.")
+
+
+def test_values_in_another_unit_or_all_zero_are_doubted(run: Run, tmp_path: Path) -> None:
+    rows = [
+        (zone, at, value / 1000 if zone == "DE" else 0) for zone, at, value in hour_rows("DE", "FR")
+    ]
+    path = write_history(tmp_path, rows)
+    ran = issue(run, path, "--zone", "DE", "--zone", "FR", "--format", "csv")
+    assert ran.code == 0
+    assert f"{path}: zone DE: median of 0.3 g/kWh: is the unit g/kWh?" in ran.err
+    assert f"{path}: zone FR: all 1,200 values are zero: is something missing?" in ran.err
+    fair = write_history(tmp_path, hour_rows("DE"), "fair.csv")
+    issued = format_instant(ISSUED)
+    said = [("DE", issued, format_instant(ISSUED + hour * HOUR), 0.25) for hour in range(24)]
+    published = write_csv(tmp_path / "said.csv", "zone,issued_at,time,g_per_kwh", said)
+    ran = issue(run, fair, "--published", str(published), "--format", "csv")
+    assert ran.err == f"{published}: zone DE: median of 0.25 g/kWh: is the unit g/kWh?\n"
+
+
+def test_rows_without_a_value_are_counted_in_a_line(run: Run, tmp_path: Path) -> None:
+    rows = [
+        (zone, at, ("", "nan")[row] if row < 2 else value)
+        for row, (zone, at, value) in enumerate(hour_rows("DE"))
+    ]
+    path = write_csv(tmp_path / "past.csv", "zone,time,g_per_kwh", rows)
+    ran = issue(run, str(path), "--format", "csv")
+    assert ran.err == f"{path}: 2 of 1,200 rows have no value; they count as missing time\n"
+
+
+def test_table_says_which_signal_the_file_holds(run: Run, tmp_path: Path) -> None:
+    rows = [(*row, "marginal") for row in hour_rows("DE")]
+    path = write_csv(tmp_path / "m.csv", "zone,time,g_per_kwh,kind", rows)
+    assert "signal: marginal intensity" in issue(run, str(path)).err
+
+
 def test_help_names_every_form_and_nothing_heavy_is_imported_for_it(run: Run) -> None:
     for words in (("forecast", "--help"), ("forecast", "DE", "--help")):
         text = run(*words).out
@@ -398,6 +451,7 @@ def test_page_of_the_service_has_no_past(run: Run, service: Service, tmp_path: P
         (("us-east-1",), "zone 'US-MIDA-PJM' (us-east-1) has no cluster here"),
         (("SE",), "'SE' can be SE-SE1"),
         (("DE", "--horizon", "6"), "no unit"),
+        (("DE", "--horizon", "15d"), "horizon: '15d' is more than 14d"),
         (("DE", "--zone", "FR"), "zone: name one"),
         (("--horizon", "6h"), "zone: name one"),
         (("DE", "--weather", "x.csv"), "weather: needs --history FILE"),
@@ -407,6 +461,7 @@ def test_page_of_the_service_has_no_past(run: Run, service: Service, tmp_path: P
         (("ingest",), "give either a FILE or --provider KIND"),
         (("ingest", "x.csv"), "say how the source of the file is called"),
         (("ingest", "x.csv", "--source", "built-in"), "cannot be the name of a source"),
+        (("ingest", "x.csv", "--source", "eia"), "source: 'eia' is a live source, whose own"),
         (("ingest", "x.csv", "--source", "a", "--since", "1d"), "since: only with --provider"),
         (("ingest", "x.csv", "--source", "a"), "x.csv: cannot be read"),
         (("ingest", "x.csv", "--source", "a", "--signal", "mean"), "signal: 'mean' is not average"),
@@ -507,6 +562,28 @@ def test_a_file_with_an_error_changes_nothing(run: Run, service: Service, tmp_pa
     assert (ran.code, ran.out) == (2, "")
     assert "m.csv:3: time" in ran.err
     assert service.archive.known_series() == []
+
+
+def test_a_file_in_another_unit_does_not_revise_what_is_known(
+    run: Run, service: Service, tmp_path: Path
+) -> None:
+    words = ("forecast", "ingest")
+    good = write_history(tmp_path, hour_rows("DE"))
+    assert run(*words, good, "--source", "a").code == 0
+    in_kg = [(zone, at, value / 1000) for zone, at, value in hour_rows("FR", "DE")]
+    bad = write_history(tmp_path, in_kg, "kg.csv")
+    ran = run(*words, bad, "--source", "a")
+    assert (ran.code, ran.out) == (2, "")
+    assert "kg.csv: zone DE: the median of the hours that source a has already" in ran.err
+    assert "from 300 to 0.3 g/kWh" in ran.err
+    assert [key.zone_id for key in service.archive.known_series()] == ["DE"]
+    other = run(*words, bad, "--source", "b")
+    assert other.code == 0
+    assert "kg.csv: zone DE: median of 0.3 g/kWh: is the unit g/kWh?" in other.err
+    revised = write_history(
+        tmp_path, [(zone, at, value / 40) for zone, at, value in hour_rows("DE")], "other.csv"
+    )
+    assert run(*words, revised, "--source", "a", "--format", "json").json()["revised"] == 1200
 
 
 def test_polled_feed_is_ingested_with_its_revisions_in_seconds(run: Run, service: Service) -> None:

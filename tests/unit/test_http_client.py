@@ -606,3 +606,20 @@ def test_pause_between_tries_ends_when_it_is_time_to_stop(server: LoopbackServer
         assert "was given up: the service stops" in failure(client)
     timer.join()
     assert len(server.asked) == 1
+
+
+def test_secrets_that_a_good_answer_repeats_are_blanked(server: LoopbackServer, make: Make) -> None:
+    client = make(secret_params={"securityToken": "T0k&n-secret"})
+    said = "/api?securityToken=T0k%26n-secret and T0k&amp;n-secret"
+    xml = raw_reply(f"<text>{said}</text>".encode(), content_type="text/xml")
+    server.misbehave(xml, json_reply({"text": ["T0k&n-secret", "Bearer passing-1", "passing-1"]}))
+    assert client.get_text("/x") == "<text>/api?securityToken=*** and ***</text>"
+    answer = client.get_json("/x", headers={"Authorization": "Bearer passing-1"})
+    assert answer == {"text": ["***", "***", "***"]}
+
+
+def test_short_secrets_do_not_garble_the_values_of_an_answer(
+    server: LoopbackServer, make: Make
+) -> None:
+    server.misbehave(json_reply({"g_per_kwh": 12345.5}))
+    assert make(secret_params={"key": "12345"}).get_json("/x") == {"g_per_kwh": 12345.5}

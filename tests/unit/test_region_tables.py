@@ -148,3 +148,21 @@ def test_malformed_zones_are_refused(text: str, says: str) -> None:
 def test_malformed_cloud_regions_are_refused(text: str, says: str) -> None:
     with pytest.raises(InvalidDataError, match=says):
         parse_cloud_regions(text, "mine.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "zone_id"),
+    [
+        ("Germany", "DE"),
+        ("united kingdom", "GB"),
+        ("SouthKorea", "KR"),
+        ("country:France", "FR"),
+    ],
+)
+def test_countries_go_by_their_names(name: str, zone_id: str) -> None:
+    assert load_regions().resolve(name).zone_id == zone_id
+
+
+def test_country_of_several_zones_is_ambiguous_by_its_name_too() -> None:
+    with pytest.raises(InvalidInputError, match=r"'Italy' can be IT-CNO.*or zone:IT for all of it"):
+        load_regions().resolve("Italy")

@@ -52,6 +52,20 @@ def _load(tmp_path: Path, text: str) -> Settings:
         (MINIMAL + "intensity: {sources: [{kind: trace}]}", "needs a path"),
         (MINIMAL.replace("DE", "DEE"), "did you mean DE"),
         (MINIMAL.replace("DE", "GB"), "set intensity.scope"),
+        (MINIMAL + "intensity: {history: 36h}", "intensity.history: 1d12h is too little to learn"),
+        (
+            MINIMAL
+            + "intensity: {sources: [{kind: typical_week}, {kind: eia, token_env: NO_KEY}]}",
+            "gridtide.yaml: intensity.sources.1 (eia): eia needs a credential: the variable NO_KEY",
+        ),
+        (
+            MINIMAL + "intensity: {zones: {Germany: [{kind: energinet, url: 'ftp://a.example'}]}}",
+            "gridtide.yaml: intensity.zones.DE.0 (energinet): url: 'ftp://a.example' must be http",
+        ),
+        (
+            MINIMAL + "intensity: {weather: {kind: open_meteo, places: {DE: [53.6, 10.0]}}}",
+            "write DE: [[53.6, 10.0]]",
+        ),
         (MINIMAL.replace("CPU", "CPUX"), "did you mean CPU"),
         (MINIMAL.replace("CPU: 2", "CPU: -2"), "negative"),
         ("clusters: []", "clusters"),
@@ -271,3 +285,37 @@ def test_common_list_may_hold_sources_that_serve_some_zones_and_doctor_says_whic
     alone = MINIMAL + "intensity: {sources: [{kind: typical_week}]}"
     subjects = [one.subject for one in doctor(_written(tmp_path, alone))]
     assert "intensity sources" not in subjects
+
+
+def test_slurm_cluster_keeps_everything_on_the_shared_disk(tmp_path: Path) -> None:
+    text = """
+clusters:
+  - id: hpc
+    kind: slurm
+    region: eu
+    zone: DE
+    capacity: {H100: 8, CPU: 64}
+    root: shared/gridtide
+    slurm: {conf: slurm.conf, partition: gpu, time_limit: 2d, devices: {H100: {gres: "gpu:h100"}}}
+"""
+    (cluster,) = load_settings(_written(tmp_path, text)).clusters
+    assert cluster.slurm is not None
+    assert cluster.root == tmp_path / "shared/gridtide"
+    assert cluster.checkpoints == tmp_path / "shared/gridtide/checkpoints"
+    assert cluster.slurm.conf == tmp_path / "slurm.conf"
+    assert cluster.slurm.terms()["time_limit_s"] == 172_800
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ("kind: slurm", "kind: slurm needs slurm"),
+        ("slurm: {}", "kind: slurm needs slurm"),
+        ("kind: slurm, slurm: {}", "root is needed"),
+        ("kind: slurm, slurm: {}, root: x, pass_env: [PATH]", "pass_env"),
+        ("kind: slurm, slurm: {partion: gpu}, root: x", "partition"),
+    ],
+)
+def test_slurm_settings_that_cannot_be_are_refused(tmp_path: Path, more: str, says: str) -> None:
+    with pytest.raises(InvalidConfigError, match=says):
+        load_settings(_written(tmp_path, _cluster(more)))

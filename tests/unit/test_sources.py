@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from adapters.http_client import Limits
-from scheduler.core.errors import GridtideError, InvalidConfigError
+from scheduler.core.errors import GridtideError, InvalidConfigError, InvalidInputError
 from scheduler.core.forecast import Scope, SignalKind
 from scheduler.core.timegrid import Window
 from scheduler.ports import ForecastSource
@@ -118,8 +118,8 @@ def test_credential_comes_from_a_file(kind: str, tmp_path: Path) -> None:
         (b"", "is empty or no plain text"),
         (b"two\nlines", "is empty or no plain text"),
         ("schlüssel".encode(), "is empty or no plain text"),
-        (b"\xff\xfe", "cannot be read: UnicodeDecodeError"),
-        (None, "cannot be read: FileNotFoundError"),
+        (b"\xff\xfe", "cannot be read: it is not UTF-8 text"),
+        (None, "cannot be read: No such file or directory; it must be a file with"),
     ],
 )
 def test_file_that_holds_no_credential_is_named_and_not_repeated(
@@ -190,6 +190,50 @@ def test_url_that_holds_a_secret_is_refused_and_not_repeated(url: str) -> None:
     assert SECRET not in repr((caught.value.message, caught.value.fields))
 
 
+@pytest.mark.parametrize(
+    ("kind", "fields", "says"),
+    [
+        ("entsoe", {}, "(entsoe): entsoe needs a credential: the variable ENTSOE_TOKEN is empty"),
+        ("eia", {"token_file": "none"}, "(eia): eia: token_file none cannot be read: No such"),
+        (
+            "energy_charts",
+            {"url": "ftp://example.org"},
+            "(energy_charts): url: 'ftp://example.org' must be http or https and a host, such as",
+        ),
+        ("trace", {"path": "none.csv"}, "(trace): none.csv: "),
+    ],
+)
+def test_error_says_first_where_the_source_stands(
+    tmp_path: Path, kind: str, fields: dict[str, object], says: str
+) -> None:
+    place = "gridtide.yaml: intensity.zones.DE.0"
+    with pytest.raises(InvalidInputError) as caught:
+        builder().build(settings(kind, tmp_path, **fields), place)
+    assert caught.value.message.startswith(f"{place} {says}")
+    assert caught.value.fields["place"] == place
+
+
+def test_bad_login_says_where_it_comes_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATTTIME_LOGIN", SECRET)
+    with pytest.raises(InvalidConfigError) as caught:
+        builder().build(settings("watttime", tmp_path), "intensity.sources.1")
+    assert caught.value.message == (
+        "intensity.sources.1 (watttime): watttime: the credential must be user:password, "
+        "and that of the variable WATTTIME_LOGIN is not"
+    )
+
+
+def test_error_of_the_weather_says_first_where_it_stands() -> None:
+    wrong = WeatherSettings(kind="open_meteo", url="example.org")
+    with pytest.raises(InvalidConfigError) as caught:
+        build_weather(wrong, ["DE"], ManualClock(NOW))
+    assert caught.value.message.startswith(
+        "intensity.weather (open_meteo): url: 'example.org' must be http or https"
+    )
+
+
 def test_secret_goes_over_https_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EIA_API_KEY", SECRET)
     with pytest.raises(InvalidConfigError, match="must be https"):
@@ -235,6 +279,12 @@ def test_settings_that_do_not_fit_together_are_refused(
         ({"kind": "open_meteo", "places": {"DE": [[0, -181]]}}, "is not a latitude"),
         ({"kind": "open_meteo", "places": {"DE": [["nan", 0]]}}, "is not a latitude"),
         ({"kind": "open_meteo", "places": {"DE": []}}, "places.DE: give at least one"),
+        (
+            {"kind": "open_meteo", "places": {"DE": [53.6, 10.0]}},
+            "DE: [53.6, 10.0] is not a list of [latitude, longitude]; write DE: [[53.6, 10.0]]",
+        ),
+        ({"kind": "open_meteo", "places": {"DE": 53.6}}, "write DE: [[53.6, 10.0]]"),
+        ({"kind": "open_meteo", "places": [53.6, 10.0]}, "valid dictionary"),
         ({"kind": "open_meteo", "token_env": "A", "token_file": "a"}, "give one of them"),
     ],
 )

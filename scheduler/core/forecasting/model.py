@@ -1,6 +1,7 @@
 """The forecast model of one zone: direct ridge regression in log space, for one hour of the day at a time."""
 
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import Final
 
 import numpy as np
@@ -27,6 +28,13 @@ _LOOKS_BACK_H: Final = max(BACK_DAYS * DAY + 12 * DAY, _ROWS * DAY)
 """History before a model's anchor that its forecasts need: features, and the truth of past forecasts."""
 _STRETCH: Final = 1.04
 """Quantiles of past errors are taken this much further out: past errors are a little smaller than those to come."""
+_ENOUGH_ERRORS: Final = 60
+"""Known errors of an hour, three a day, from which on none is assumed."""
+_ASSUMED: Final = (0.6, 0.85, 0.95, 1.0)
+"""Standard deviation of a forecast's error by lead day, over that of the intensity itself (deploy/adr/0012)."""
+_LEAST_SPREAD: Final = 0.03
+_SHARES: Final = np.linspace(0.005, 0.995, 199)
+_NORMAL: Final = np.array([NormalDist().inv_cdf(share) for share in _SHARES])
 _ROOM: Final = np.log(1.15)
 """How far a forecast may lie outside what was ever seen."""
 
@@ -128,14 +136,18 @@ class FittedModel:
         is_over = hours < anchor
         truth = np.where(is_over, known.history.logs_at(hours), np.nan)
         logs, method = self._with_published(known, anchors, lag, (own, truth))
-        errors = _error_samples((truth - logs)[:-1])
         method = (
             ("ridge" if self.fits else "level") + ("+weather" if self.has_weather else "") + method
         )
         logs_since = known.history.until(anchor).logs()
         low = np.fmin.reduce(logs_since, initial=self.bounds[0]) - _ROOM
         high = np.fmax.reduce(logs_since, initial=self.bounds[1]) + _ROOM
-        return HourlyForecast(anchor, np.clip(logs[-1], low, high), errors, method)
+        expected = np.clip(logs[-1], low, high)
+        found = _error_samples((truth - logs)[:-1])
+        errors = np.sort(np.concatenate([found, _assumed_errors(found, logs_since)]), axis=0)
+        # Neither the forecast nor its quantiles leave what was ever seen by much.
+        errors = np.clip(errors, low - expected, high - expected)
+        return HourlyForecast(anchor, expected, errors, method)
 
     def _predicted(self, known: Known, anchors: NDArray[np.int64], lag: int) -> NDArray[np.float64]:
         days = []
@@ -244,7 +256,7 @@ def _with_weather(  # noqa: PLR0917 - hours and arrays
 
 
 def _error_samples(errors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """For every hour, errors of it and its two neighbours on the last days that are over; sorted.
+    """For every hour, errors of it and its two neighbours on the last days that are over.
 
     Args:
         errors: shape (rows, hours), oldest first, NaN where not over or not known.
@@ -256,5 +268,26 @@ def _error_samples(errors: NDArray[np.float64]) -> NDArray[np.float64]:
         columns = slice(day * DAY, (day + 1) * DAY)
         recent[: len(rows), columns] = rows[:, columns]
     padded = np.pad(recent, ((0, 0), (1, 1)), mode="edge")
-    samples = np.concatenate([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]])
-    return np.sort(samples, axis=0)
+    return np.concatenate([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]])
+
+
+def _assumed_errors(found: NDArray[np.float64], logs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Errors that stand in where too few are known yet: normal ones, as wide as the zone varies.
+
+    Args:
+        found: shape (samples, hours), NaN where unknown; each is one that need not be assumed.
+        logs: log intensity that is known.
+
+    Returns:
+        shape (`_ENOUGH_ERRORS`, hours), NaN where there are enough.
+    """
+    missing = _ENOUGH_ERRORS - (~np.isnan(found)).sum(axis=0)
+    known = logs[~np.isnan(logs)]
+    # A zone shows the less of how it varies the shorter it is known.
+    unseen = 1.0 + DAY / max(len(known), DAY)
+    spread = unseen * max(float(known.std()) if len(known) else 0.0, _LEAST_SPREAD)
+    by_day = np.array(_ASSUMED)[np.minimum(np.arange(found.shape[1]) // DAY, len(_ASSUMED) - 1)]
+    rank = np.arange(_ENOUGH_ERRORS)[:, None]
+    share = (rank + 0.5) / np.maximum(missing, 1)
+    normal = np.interp(share, _SHARES, _NORMAL)
+    return np.where(rank < missing, normal * by_day * spread, np.nan)

@@ -8,6 +8,8 @@ from scheduler.core.forecasting.model import FittedModel, HourlyForecast, Known,
 
 REFIT_DAYS: Final = 14
 """A model is used for so long; refitting more often was measured to gain nothing (deploy/adr/0012)."""
+ALIGNED_FROM_DAYS: Final = 60
+"""A shorter history is learned anew every day: it still grows by much."""
 LEAST_HISTORY_DAYS: Final = 1.0
 MAX_LAG_H: Final = 7 * DAY
 """History that ends longer ago says too little about tomorrow."""
@@ -50,16 +52,18 @@ class ZoneForecaster:
         return HourlyForecast(issued_hour, made.logs[part], made.errors[:, part], made.method)
 
     def _model(self, known: Known, anchor: int, lag: int, n_days: int) -> FittedModel:
-        has_weather = self._has_weather(anchor, anchor + lag)
+        """The model for that hour of the day, fitted on a day that follows from the calendar.
+
+        So a forecast does not depend on which others were made before it.
+        """
+        age = DAY * (anchor // DAY % REFIT_DAYS)
+        is_long = anchor - age - known.history.first_hour >= ALIGNED_FROM_DAYS * DAY
+        fit_at = anchor - age if is_long else anchor
+        has_weather = self._has_weather(fit_at, anchor + lag)
         key = (anchor % DAY, has_weather)
         model = self._models.get(key)
-        is_usable = (
-            model is not None
-            and model.n_days >= n_days
-            and 0 <= anchor - model.anchor < REFIT_DAYS * DAY
-        )
-        if model is None or not is_usable:
-            model = fit_model(known, anchor=anchor, n_days=n_days, has_weather=has_weather)
+        if model is None or model.anchor != fit_at or model.n_days < n_days:
+            model = fit_model(known, anchor=fit_at, n_days=n_days, has_weather=has_weather)
             self._models[key] = model
         return model
 

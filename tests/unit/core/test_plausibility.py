@@ -20,6 +20,7 @@ def series(
     *,
     quality: Quality = Quality.FORECAST,
     signal: SignalKind = SignalKind.AVERAGE,
+    scope: Scope = Scope.LIFECYCLE,
     issued_at: datetime | None = None,
     start_s: int = NOW_S,
     step_s: int = 3600,
@@ -28,7 +29,7 @@ def series(
     provenance = Provenance(
         source="made",
         signal=signal,
-        scope=Scope.LIFECYCLE,
+        scope=scope,
         quality=quality,
         issued_at=issued_at,
     )
@@ -88,10 +89,19 @@ def test_another_unit_is_refused(factor: float) -> None:
 
 
 def test_two_days_of_past_show_another_unit_and_less_shows_nothing() -> None:
-    grams = series([one / 1000 for one in WAVE])
+    grams = series([one / 80 for one in WAVE])
     assert "another unit" in str(fault(grams, past(WAVE, days=2)))
     assert fault(grams, past(WAVE, days=1)) is None
     assert fault(grams, []) is None
+
+
+def test_what_no_mix_of_plants_can_be_is_refused_from_the_first_answer_on() -> None:
+    kilograms = [one / 1000 for one in WAVE]
+    assert "below any plant" in str(fault(series(kilograms), []))
+    assert "above any plant" in str(fault(series([one * 6 for one in WAVE]), []))
+    # Direct emissions of water and wind are zero, and a plant at the margin may emit nothing.
+    assert fault(series(kilograms, scope=Scope.DIRECT), []) is None
+    assert fault(series(kilograms, signal=SignalKind.MARGINAL), []) is None
 
 
 def test_zero_is_refused_where_the_zone_never_is_near_zero() -> None:

@@ -1,5 +1,6 @@
 """Past intensity from files: steps, gaps, kinds, and what was seen when."""
 
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from adapters.grid.history_file import HistoryFile
+from adapters.grid.history_file import HistoryFile, unit_doubt
 from scheduler.core.errors import InvalidDataError
 from scheduler.core.forecast import GAP_MG, IntensitySeries, Scope, SignalKind
 
@@ -150,3 +151,18 @@ def test_sightings_that_cannot_be_are_refused(
     with pytest.raises(InvalidDataError) as caught:
         file.sightings("DE", now_s=NOW_S)
     assert says in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("grams", "doubt"),
+    [
+        ([0.3, 0.32, 0.5, math.nan], "median of 0.32 g/kWh: is the unit g/kWh?"),
+        ([0.0, 0.0, math.nan], "all 2 values are zero: is something missing?"),
+        ([0.0, 0.0, 1.0], "median of 0 g/kWh: is the unit g/kWh?"),
+        ([0.0, 1.0, 30.0], None),
+        ([math.nan], None),
+        ([], None),
+    ],
+)
+def test_values_of_another_unit_raise_a_doubt(grams: list[float], doubt: str | None) -> None:
+    assert unit_doubt(np.array(grams)) == doubt

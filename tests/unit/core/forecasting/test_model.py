@@ -1,5 +1,7 @@
 """The model of a zone: what it adds to the base, what its errors are, and how far it may go."""
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 
@@ -193,6 +195,13 @@ def _slow_samples(
     return [error for error in found if not np.isnan(error)]
 
 
+def _assumed(history: HourlySeries, missing: int, day: int) -> list[float]:
+    """What stands in for errors that are not known: normal, 0.6 and 0.85 of the spread of the zone."""
+    logs = np.log(history.g_per_kwh)
+    width = (0.6, 0.85)[day] * (1 + 24 / len(logs)) * logs.std()
+    return [width * NormalDist().inv_cdf((rank + 0.5) / missing) for rank in range(max(missing, 0))]
+
+
 @pytest.mark.parametrize("days", [3, 20, 110])
 @pytest.mark.parametrize("later", [0, 5])
 def test_errors_are_those_of_past_forecasts_and_of_neighbouring_hours(
@@ -211,9 +220,14 @@ def test_errors_are_those_of_past_forecasts_and_of_neighbouring_hours(
         expected = sorted(
             error for one in near for error in _slow_samples(past, history, anchor, one)
         )
+        expected = sorted([*expected, *_assumed(history, 60 - len(expected), hour // 24)])
+        room = np.log(1.15)
+        lowest = np.log(history.g_per_kwh.min()) - room - made.logs[hour]
+        highest = np.log(history.g_per_kwh.max()) + room - made.logs[hour]
         found = made.errors[:, hour]
-        assert found[~np.isnan(found)].tolist() == pytest.approx(expected, abs=1e-9)
-        assert len(found) == 3 * ERROR_DAYS
+        assert found[~np.isnan(found)].tolist() == pytest.approx(
+            np.clip(expected, lowest, highest).tolist(), abs=1e-2
+        )
 
 
 def _with_errors(errors: np.ndarray) -> HourlyForecast:
@@ -251,8 +265,22 @@ def test_without_any_errors_quantiles_are_the_expected_intensity() -> None:
 def test_constant_series_is_forecast_exactly(days: int) -> None:
     made = _forecast(Known(hours([250.0] * 24 * days), LEVEL))
     np.testing.assert_allclose(made.g_per_kwh, 250)
-    np.testing.assert_allclose(made.quantile(0.1), 250)
-    np.testing.assert_allclose(made.quantile(0.9), 250)
+    # Of a few days it is not known yet that nothing ever changes.
+    tolerance = 0.15 if days < 21 else 1e-7
+    np.testing.assert_allclose(made.quantile(0.1), 250, rtol=tolerance)
+    np.testing.assert_allclose(made.quantile(0.9), 250, rtol=tolerance)
+
+
+def test_band_of_a_zone_known_for_a_day_is_as_wide_as_its_day_and_more() -> None:
+    history = wave(24)
+    made = _forecast(Known(history, LEVEL), 4)
+    ratio = np.log(made.quantile(0.9) / made.quantile(0.1))
+    # Twice 0.6 to 1.0 of the spread, from the 8 % to the 92 % quantile of a normal distribution.
+    spread = np.log(history.g_per_kwh).std()
+    assert (ratio > 1.5 * spread).all()
+    seen = history.g_per_kwh
+    assert (made.quantile(0.9) <= 1.1501 * seen.max()).all()
+    assert (made.quantile(0.1) >= seen.min() / 1.1501).all()
 
 
 def test_zero_intensity_counts_as_one_gram() -> None:

@@ -102,25 +102,28 @@ def test_horizon_may_be_longer_than_the_common_coefficients() -> None:
     assert np.isfinite(made.logs).all()
 
 
-def test_model_serves_two_weeks_and_then_is_fitted_anew() -> None:
-    history = wave((DAYS + 20) * 24)
+def _fit_hour(anchor: int) -> int:
+    """Days whose number since 1970 is a multiple of 14 are for fits, once 60 days lie before them."""
+    aligned = anchor - 24 * (anchor // 24 % 14)
+    return aligned if aligned - FIRST >= 60 * 24 else anchor
+
+
+def test_models_are_fitted_on_days_of_the_calendar() -> None:
+    assert REFIT_DAYS == 14
+    history = wave((DAYS + 40) * 24)
     forecaster = _forecaster(history)
-    _same(forecaster.forecast(NOW, 48), _by_model_of(history, NOW, NOW))
-    for day in (1, 5, REFIT_DAYS - 1):
-        _same(
-            forecaster.forecast(NOW + day * 24, 48),
-            _by_model_of(history, NOW, NOW + day * 24),
-        )
-    later = NOW + REFIT_DAYS * 24
-    _same(forecaster.forecast(later, 48), _by_model_of(history, later, later))
+    issues = [NOW + 24 * day for day in (0, 1, 5, 20, 21, 30, 31, 39)]
+    assert len({_fit_hour(issued) for issued in issues}) == 5
+    for issued in issues:
+        _same(forecaster.forecast(issued, 48), _by_model_of(history, _fit_hour(issued), issued))
 
 
 def test_every_hour_of_the_day_has_its_own_model() -> None:
-    history = wave((DAYS + 2) * 24)
+    history = wave((DAYS + 32) * 24)
     forecaster = _forecaster(history)
     for hour in (0, 1, 23, 25):
-        first = NOW + hour - (24 if hour == 25 else 0)
-        _same(forecaster.forecast(NOW + hour, 48), _by_model_of(history, first, NOW + hour))
+        issued = NOW + 30 * 24 + hour
+        _same(forecaster.forecast(issued, 48), _by_model_of(history, _fit_hour(issued), issued))
 
 
 def test_model_fitted_later_does_not_serve_an_earlier_issue() -> None:
@@ -131,13 +134,14 @@ def test_model_fitted_later_does_not_serve_an_earlier_issue() -> None:
 
 
 def test_model_that_does_not_reach_far_enough_is_fitted_anew() -> None:
-    history = wave((DAYS + 3) * 24)
+    history = wave((DAYS + 33) * 24)
     forecaster = _forecaster(history)
-    forecaster.forecast(NOW, 24)
-    _same(forecaster.forecast(NOW + 24, 48), _by_model_of(history, NOW + 24, NOW + 24))
+    issued = NOW + 30 * 24
+    forecaster.forecast(issued, 24)
+    expected = _by_model_of(history, _fit_hour(issued), issued)
+    _same(forecaster.forecast(issued, 48), expected)
     # A shorter one afterwards is served by the longer model.
-    made = forecaster.forecast(NOW + 48, 24)
-    np.testing.assert_array_equal(made.logs, _by_model_of(history, NOW + 24, NOW + 48).logs[:24])
+    np.testing.assert_array_equal(forecaster.forecast(issued, 24).logs, expected.logs[:24])
 
 
 def _runs(first_day: int, stop_day: int) -> WeatherRuns:
@@ -152,8 +156,8 @@ def _runs(first_day: int, stop_day: int) -> WeatherRuns:
     ("runs", "is_used"),
     [
         (_runs(0, 131), True),
-        (_runs(70, 131), True),
-        (_runs(71, 131), False),
+        (_runs(58, 131), True),
+        (_runs(59, 131), False),
         (_runs(0, 0), False),
         (_runs(0, 129), True),
         (_runs(0, 128), False),
@@ -163,7 +167,8 @@ def _runs(first_day: int, stop_day: int) -> WeatherRuns:
 )
 def test_weather_is_used_from_60_fresh_runs_on(runs: WeatherRuns, is_used: bool) -> None:
     assert (LEAST_RUNS, MAX_WEATHER_AGE_H) == (60, 48)
-    # At the begin of day 130 a run issued then is there, but does not count among those of the past.
+    # The model of day 130 was fitted on day 118, and counts runs before then.
+    assert _fit_hour(FIRST + 130 * 24) == FIRST + 118 * 24
     made = _forecaster(wave(140 * 24), runs).forecast(FIRST + 130 * 24, 24)
     assert made.method == ("ridge+weather" if is_used else "ridge")
 
