@@ -14,6 +14,8 @@ import structlog
 
 from adapters.clocks import FastClock, SystemClock
 from adapters.cluster.local import PASS_ENV, LocalCluster
+from adapters.cluster.slurm import SlurmCluster
+from adapters.cluster.slurm_request import SlurmDevice, SlurmTerms
 from adapters.forecast_tables import load_level_coefficients
 from adapters.hardware_tables import load_hardware
 from adapters.http_client import Stop
@@ -28,6 +30,7 @@ from scheduler.core.names import suggest
 from scheduler.core.planner.warm import warm_up
 from scheduler.core.timegrid import format_instant
 from scheduler.ports import Check, Clock, ClusterAdapter, IntensityArchive, JobStore
+from scheduler.server.cluster_settings import SlurmSettings
 from scheduler.server.logs import configure_logs
 from scheduler.server.settings import ClusterSettings, Settings, load_settings
 from scheduler.server.sources import SourceBuilder, build_weather
@@ -463,7 +466,7 @@ def _not_served(zone_id: str, settings: Settings, index: int, source: Source) ->
         more = f" and {len(zones) - _NAMED_ZONES} more" if len(zones) > _NAMED_ZONES else ""
         serves = f"{', '.join(zones[:_NAMED_ZONES])}{more}"
     return InvalidConfigError(
-        f"{field}: {kind} does not serve zone {zone_id} as {intensity.signal}/{intensity.scope}; it serves "
+        f"{settings.place(field)}: {kind} does not serve zone {zone_id} as {intensity.signal}/{intensity.scope}; it serves "
         f"{serves}; leave it out, or set intensity.signal and intensity.scope",
         field=field,
         value=kind,
@@ -473,6 +476,8 @@ def _not_served(zone_id: str, settings: Settings, index: int, source: Source) ->
 
 def _build_cluster(one: ClusterSettings, fleet: Fleet, clock: Clock) -> ClusterAdapter:
     assert one.root is not None
+    if one.slurm is not None:
+        return _build_slurm(one, one.slurm, fleet, clock)
     return LocalCluster(
         one.id,
         root=one.root,
@@ -481,4 +486,32 @@ def _build_cluster(one: ClusterSettings, fleet: Fleet, clock: Clock) -> ClusterA
         pause_mode=one.pause,
         pass_env=PASS_ENV if one.pass_env is None else tuple(one.pass_env),
         checkpoints=one.checkpoints,
+    )
+
+
+def _build_slurm(
+    one: ClusterSettings, slurm: SlurmSettings, fleet: Fleet, clock: Clock
+) -> ClusterAdapter:
+    assert one.root is not None
+    hardware = load_hardware()
+    field = f"clusters.{one.id}.slurm.devices"
+    known = {
+        hardware.get(name, field=field).name: SlurmDevice(**device.model_dump())
+        for name, device in slurm.devices.items()
+    }
+    return SlurmCluster(
+        one.id,
+        accelerators={
+            name: known.get(name, SlurmDevice()) for name, _ in fleet.get(one.id).capacity
+        },
+        root=one.root,
+        checkpoints=one.checkpoints,
+        clock=clock,
+        conf=slurm.conf,
+        cluster_flag=slurm.cluster,
+        terms=SlurmTerms(**slurm.terms()),
+        prefix=slurm.prefix,
+        can_freeze=one.pause == "freeze",
+        reads_energy=slurm.energy,
+        may_queue=slurm.queue,
     )

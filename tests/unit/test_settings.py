@@ -301,6 +301,7 @@ clusters:
         ("kind: slurm, slurm: {}", "root is needed"),
         ("kind: slurm, slurm: {}, root: x, pass_env: [PATH]", "pass_env"),
         ("kind: slurm, slurm: {qoss: gpu}, root: x", "qos"),
+        ("kind: slurm, slurm: {}, root: x, pue: 1.1", "how H100 is asked for"),
     ],
 )
 def test_slurm_settings_that_cannot_be_are_refused(tmp_path: Path, more: str, says: str) -> None:
