@@ -9,7 +9,7 @@ import socket
 import threading
 import urllib.parse
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from types import TracebackType
@@ -58,8 +58,43 @@ class Limits:
     attempts: int = 3
 
 
-def _wait(seconds: float) -> None:
-    threading.Event().wait(seconds)
+class Stop:
+    """Once set, the requests of all clients that share it end, and none begins."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._cuts = set[Callable[[], None]]()
+
+    @property
+    def is_set(self) -> bool:
+        """Whether it is time to stop."""
+        return self._event.is_set()
+
+    def set(self) -> None:
+        """Cuts the connections under way, and ends pauses."""
+        with self._lock:
+            self._event.set()
+            cuts = list(self._cuts)
+        for cut in cuts:
+            cut()
+
+    def wait(self, seconds: float) -> None:
+        """Pauses for so long, or until it is set."""
+        self._event.wait(seconds)
+
+    @contextlib.contextmanager
+    def cutting(self, cut: Callable[[], None]) -> Iterator[None]:
+        """Within it, `cut` is called when it is time to stop, or has been."""
+        with self._lock:
+            self._cuts.add(cut)
+        try:
+            if self.is_set:
+                cut()
+            yield
+        finally:
+            with self._lock:
+                self._cuts.discard(cut)
 
 
 class _TryAgainError(Exception):
@@ -81,29 +116,32 @@ class HttpClient:
         base_url: scheme and host, and a path where there is one; no credentials.
         headers: sent with every request; never part of an error.
         secret_params: likewise, in the query, for hosts that take their key there.
-        wait: how pauses between tries are spent.
+        wait: how pauses between tries are spent; None for as long as nothing stops them.
         chance: source of jitter.
+        stop: ends what is under way when the service stops.
 
     Raises:
         InvalidConfigError: not such a URL, or headers would go over plain http to another machine.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - named, each once, where sources are built
         self,
         base_url: str,
         *,
         headers: Mapping[str, str] | None = None,
         secret_params: Mapping[str, str] | None = None,
         limits: Limits | None = None,
-        wait: Callable[[float], None] = _wait,
+        wait: Callable[[float], None] | None = None,
         chance: random.Random | None = None,
+        stop: Stop | None = None,
     ) -> None:
         _require_safe(base_url, has_secrets=bool(headers or secret_params))
         self._secret_params = dict(secret_params or {})
         self._secrets = (*(headers or {}).values(), *self._secret_params.values())
         self.base_url: Final = base_url.rstrip("/")
         self._limits = limits or Limits()
-        self._wait = wait
+        self._stop = stop or Stop()
+        self._wait = wait or self._stop.wait
         self._chance = chance or random.Random()  # noqa: S311 - jitter, not a secret
         self._client = httpx.Client(
             base_url=self.base_url,
@@ -162,9 +200,11 @@ class HttpClient:
 
     def _tried(self, wish: "_Wish") -> bytes | None:
         for attempt in range(1, self._limits.attempts + 1):
+            self._require_going_on(wish)
             try:
                 return self._once(wish)
             except _TryAgainError as error:
+                self._require_going_on(wish)
                 if attempt == self._limits.attempts:
                     raise self._failure(
                         f"{error} ({attempt} tries)", wish.path, **error.fields
@@ -173,6 +213,10 @@ class HttpClient:
                 after_s = error.after_s or self._chance.uniform(0, ceiling_s)
                 self._wait(min(after_s, _MAX_WAIT_S))
         raise AssertionError("attempts is at least 1")
+
+    def _require_going_on(self, wish: "_Wish") -> None:
+        if self._stop.is_set:
+            raise self._failure("was given up: the service stops", wish.path)
 
     def require_private(self) -> None:
         """Raises InvalidConfigError where headers would go over plain http to another machine."""
@@ -183,7 +227,10 @@ class HttpClient:
         self._client.close()
 
     def _once(self, wish: "_Wish") -> bytes | None:
-        with _Deadline(self._limits.total_s) as deadline:
+        with (
+            _Deadline(self._limits.total_s) as deadline,
+            self._stop.cutting(deadline.cut),
+        ):
             try:
                 with contextlib.closing(self._open(wish, deadline)) as reply:
                     if reply.status_code == 204:
@@ -314,7 +361,7 @@ class _Deadline:
         self._seconds = seconds
         self._has_passed = False
         self._socket: socket.socket | None = None
-        self._timer = threading.Timer(seconds, self._cut)
+        self._timer = threading.Timer(seconds, self.cut)
         self._timer.daemon = True
 
     def __enter__(self) -> Self:
@@ -334,13 +381,14 @@ class _Deadline:
         if event in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:
             self._socket = info["return_value"].get_extra_info("socket")
             if self._has_passed:
-                self._cut()
+                self.cut()
 
     def require_not_passed(self) -> None:
         if self._has_passed:
             raise _TryAgainError(f"took longer than {self._seconds:g} s")
 
-    def _cut(self) -> None:
+    def cut(self) -> None:
+        """Ends the try now."""
         self._has_passed = True
         if self._socket is not None:
             with contextlib.suppress(OSError):

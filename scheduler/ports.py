@@ -375,8 +375,17 @@ class IntensityArchive(Protocol):
     def claim(self, key: SeriesKey, *, now_s: int, until_s: int) -> FetchState | None:
         """The state, for the one caller that is to fetch now; None for all others, until `until_s`.
 
-        Also None before the state's `next_s`.
+        Also None before the state's `next_s`. Where it is certain that the caller's process has ended, so has
+        the claim.
         """
+        ...
+
+    def renew(self, key: SeriesKey, *, until_s: int) -> None:
+        """Makes a claim of this process last until then; without one, nothing happens."""
+        ...
+
+    def claimed_until_s(self, key: SeriesKey, *, now_s: int) -> int | None:
+        """Until when a claim of another process lasts; None where there is none."""
         ...
 
     def state(self, key: SeriesKey) -> FetchState:

@@ -16,7 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from adapters.store.database_file import connect, store_error
+from adapters.store.archive_file import (
+    APPLICATION_ID,
+    VERSION,
+    archive_error,
+    open_archive_file,
+    refused,
+    require_sound,
+)
+from adapters.store.claim_owner import is_gone, new_owner
 from scheduler.core.errors import StoreError
 from scheduler.core.forecast import (
     GAP_MG,
@@ -30,12 +38,8 @@ from scheduler.core.forecasting.vintages import Vintage
 from scheduler.core.forecasting.weather import VARIABLES, WeatherRun
 from scheduler.ports import FetchState, SeriesKey, SightingCount, Sightings
 
-APPLICATION_ID: Final = 0x47724369
-"""'GrCi' in ASCII; marks the file as ours. Source: sqlite.org/fileformat2.html, offset 68."""
-_MAGIC: Final = b"SQLite format 3\0"
 _SET_BACK_S: Final = 600
 """A clock that was set back by more than this does not wait for what was written before."""
-_VERSION: Final = 1
 _PROVENANCE: Final = TypeAdapter(Provenance)
 _SCHEMA: Final = (
     """
@@ -65,6 +69,14 @@ _SCHEMA: Final = (
     ) STRICT, WITHOUT ROWID
     """,
 )
+# Made in every file: those of before have none.
+_CLAIMANTS: Final = """
+    CREATE TABLE IF NOT EXISTS claimants (series INTEGER PRIMARY KEY, owner TEXT NOT NULL) STRICT
+    """
+_CLAIM: Final = (
+    "SELECT id, claimed_until_s, coalesce(owner, ''), state FROM series LEFT JOIN claimants ON series = id"
+    " WHERE source = ? AND zone = ? AND signal = ? AND scope = ?"
+)
 
 
 _SERIES_ID: Final = (
@@ -86,10 +98,11 @@ class SqliteIntensityArchive:
     def __init__(self, path: Path | None, *, max_bytes: int | None = None) -> None:
         self._path = path or Path(":memory:")
         self._lock = threading.Lock()
+        self._owner = new_owner()
         try:
-            self._db = _opened(path)
+            self._db = open_archive_file(path)
         except (sqlite3.Error, OSError) as error:
-            raise store_error(self._path, error) from error
+            raise archive_error(self._path, error) from error
         try:
             self._prepare()
             if max_bytes is not None:
@@ -101,19 +114,13 @@ class SqliteIntensityArchive:
 
     def _prepare(self) -> None:
         with self._transaction() as db:
-            (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            (ours,) = db.execute("PRAGMA application_id").fetchone()
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if tables and ours != APPLICATION_ID:
-                raise _refused(self._path, "is the database of another application")
-            if tables and version != _VERSION:
-                what = f"has schema version {version}, this Gridtide knows {_VERSION}"
-                raise _refused(self._path, what)
+            tables = require_sound(self._path, db)
             if not tables:
                 for statement in _SCHEMA:
                     db.execute(statement)
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                db.execute(f"PRAGMA user_version = {_VERSION}")
+                db.execute(f"PRAGMA user_version = {VERSION}")
+            db.execute(_CLAIMANTS)
         with self._guarded():
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
@@ -124,17 +131,33 @@ class SqliteIntensityArchive:
         """The state for the one that may fetch; None for all others."""
         with self._transaction() as db:
             series = self._series(db, key)
-            claimed_until_s, text = db.execute(
-                "SELECT claimed_until_s, state FROM series WHERE id = ?", (series,)
-            ).fetchone()
+            _, claimed_until_s, owner, text = db.execute(_CLAIM, _columns(key)).fetchone()
             state = FetchState(**json.loads(text))
             # What was written by a clock that ran ahead must not stop fetches until then.
-            is_claimed = now_s < claimed_until_s <= until_s + _SET_BACK_S
+            is_claimed = now_s < claimed_until_s <= until_s + _SET_BACK_S and not is_gone(owner)
             is_ahead = (state.tried_s or 0) > now_s + _SET_BACK_S
             if is_claimed or (now_s < state.next_s and not is_ahead):
                 return None
             db.execute("UPDATE series SET claimed_until_s = ? WHERE id = ?", (until_s, series))
+            db.execute("INSERT OR REPLACE INTO claimants VALUES (?, ?)", (series, self._owner))
             return state
+
+    def renew(self, key: SeriesKey, *, until_s: int) -> None:
+        """Makes the claim last until then, where it is ours."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE series SET claimed_until_s = ? WHERE id = ? AND claimed_until_s > 0"
+                " AND EXISTS (SELECT 1 FROM claimants WHERE series = id AND owner = ?)",
+                (until_s, self._known(key), self._owner),
+            )
+
+    def claimed_until_s(self, key: SeriesKey, *, now_s: int) -> int | None:
+        """Until when another process may fetch, and we may not; None where none does."""
+        with self._guarded():
+            row = self._db.execute(_CLAIM, _columns(key)).fetchone()
+        if row is None or row[1] <= now_s or row[2] == self._owner or is_gone(row[2]):
+            return None
+        return int(row[1])
 
     def state(self, key: SeriesKey) -> FetchState:
         """How its fetches went."""
@@ -290,7 +313,16 @@ class SqliteIntensityArchive:
             db.execute("DELETE FROM weather WHERE issued_s < ?", (actuals_before_s,))
 
     def close(self) -> None:
-        """Releases the file."""
+        """Ends the claims that are held, and releases the file."""
+        try:
+            with self._transaction() as db:
+                ours = "SELECT series FROM claimants WHERE owner = ?"
+                db.execute(
+                    f"UPDATE series SET claimed_until_s = 0 WHERE id IN ({ours})",  # noqa: S608 - no input in it
+                    (self._owner,),
+                )
+        except StoreError:
+            pass  # they end by themselves
         with self._lock:
             self._db.close()
 
@@ -302,9 +334,10 @@ class SqliteIntensityArchive:
             try:
                 yield
             except sqlite3.Error as error:
-                raise store_error(self._path, error) from error
+                raise archive_error(self._path, error) from error
             except (zlib.error, ValueError) as error:
-                raise _refused(self._path, f"holds what was not written so ({error})") from error
+                what = f"is damaged: it holds what was not written so ({error})"
+                raise refused(self._path, what, is_damaged=True) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -365,28 +398,6 @@ class _Revisions:
         told.insert(at, (seen_s, value))
         stop_s, mg, quality = value
         self.fresh.append((self._series, start_s, seen_s, stop_s, mg, quality))
-
-
-def _opened(path: Path | None) -> sqlite3.Connection:
-    if path is None:
-        return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists():
-        # Read as plain bytes: SQLite itself may already change a stranger's file when it opens it.
-        with path.open("rb") as file:
-            header = file.read(100)
-        if header and not header.startswith(_MAGIC):
-            raise _refused(path, "is damaged or no SQLite database")
-        if header and int.from_bytes(header[68:72], "big") not in {0, APPLICATION_ID}:
-            raise _refused(path, "is the database of another application")
-    return connect(path, "rwc")
-
-
-def _refused(path: Path, what: str) -> StoreError:
-    return StoreError(
-        f"{path} {what}; it was left as it is: move it away to begin anew, its values can be fetched again",
-        path=str(path),
-    )
 
 
 def _columns(key: SeriesKey) -> tuple[str, str, str, str]:

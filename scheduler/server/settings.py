@@ -169,6 +169,12 @@ class ClusterSettings(_Strict):
             raise ValueError("kind: slurm needs slurm: {...}, even if empty, and only it takes one")
         if self.kind == "slurm" and self.root is None:
             raise ValueError("root is needed: a folder on a disk that all nodes share")
+        for name in self.capacity if self.slurm is not None else ():
+            device = self.slurm.devices.get(name) if self.slurm else None
+            if name != "CPU" and (device is None or device.gres is None):
+                raise ValueError(
+                    f"slurm.devices: how {name} is asked for is missing, such as {{{name}: {{gres: 'gpu:{name.lower()}'}}}}"
+                )
         if self.kind == "slurm" and self.pass_env is not None:
             raise ValueError("pass_env: jobs of Slurm see only what they bring themselves")
         return self

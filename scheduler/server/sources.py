@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from adapters.grid import (
     carbon_aware_sdk,
@@ -19,7 +19,7 @@ from adapters.grid import (
 )
 from adapters.grid.trace import TraceSource
 from adapters.grid.typical_week import TypicalWeek
-from adapters.http_client import HttpClient, Limits
+from adapters.http_client import HttpClient, Limits, Stop
 from adapters.region_tables import load_regions
 from adapters.weather import open_meteo
 from scheduler.core.errors import InvalidConfigError, InvalidInputError
@@ -37,6 +37,7 @@ class SourceBuilder:
         zone_ids: zones of the fleet, for sources that serve the world.
         limits: of every request, where they are not to be the usual ones.
         wait: how pauses between two tries are spent.
+        stop: ends requests when the service stops.
     """
 
     def __init__(
@@ -47,12 +48,14 @@ class SourceBuilder:
         clock: Clock,
         limits: Limits | None = None,
         wait: Callable[[float], None] | None = None,
+        stop: Stop | None = None,
     ) -> None:
         self._signal, self._scope = kind
         self._zone_ids = zone_ids
         self._clock = clock
         self._limits = limits
         self._wait = wait
+        self.stop: Final = stop or Stop()
         self._built: dict[str, Source] = {}
 
     def build(self, one: SourceSettings, place: str | None = None) -> Source:
@@ -75,13 +78,13 @@ class SourceBuilder:
         secret_params: Mapping[str, str] | None = None,
         limits: Limits | None = None,
     ) -> HttpClient:
-        pauses: dict[str, Any] = {} if self._wait is None else {"wait": self._wait}
         return HttpClient(
             url,
             headers=headers,
             secret_params=secret_params,
             limits=self._limits or limits,
-            **pauses,
+            wait=self._wait,
+            stop=self.stop,
         )
 
     def _typical_week(self, one: SourceSettings) -> Source:
@@ -170,6 +173,7 @@ def build_weather(
     clock: Clock,
     *,
     place: str = "intensity.weather",
+    stop: Stop | None = None,
 ) -> dict[str, WeatherSource]:
     """The source of weather of each of these zones; empty where none is configured.
 
@@ -188,7 +192,7 @@ def build_weather(
             if one.token_env or one.token_file
             else None
         )
-        http = HttpClient(one.url or open_meteo.DEFAULT_URL, secret_params=secrets)
+        http = HttpClient(one.url or open_meteo.DEFAULT_URL, secret_params=secrets, stop=stop)
         source = open_meteo.OpenMeteo(http, clock=clock, places=places)
     return dict.fromkeys(places, source)
 

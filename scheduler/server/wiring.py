@@ -14,8 +14,12 @@ import structlog
 
 from adapters.clocks import FastClock, SystemClock
 from adapters.cluster.local import PASS_ENV, LocalCluster
+from adapters.cluster.slurm import SlurmCluster
+from adapters.cluster.slurm_request import SlurmDevice, SlurmTerms
 from adapters.forecast_tables import load_level_coefficients
 from adapters.hardware_tables import load_hardware
+from adapters.http_client import Stop
+from adapters.store.archive_file import check_archive_file
 from adapters.store.intensity_archive import SqliteIntensityArchive
 from adapters.store.sqlite import SqliteStore
 from scheduler.core.data_moves import DataMoves
@@ -26,6 +30,7 @@ from scheduler.core.names import suggest
 from scheduler.core.planner.warm import warm_up
 from scheduler.core.timegrid import format_instant
 from scheduler.ports import Check, Clock, ClusterAdapter, IntensityArchive, JobStore
+from scheduler.server.cluster_settings import SlurmSettings
 from scheduler.server.logs import configure_logs
 from scheduler.server.settings import ClusterSettings, Settings, load_settings
 from scheduler.server.sources import SourceBuilder, build_weather
@@ -44,6 +49,9 @@ from scheduler.service.sparing_archive import SparingArchive
 from scheduler.service.watcher import Watcher
 
 _MINUTE_S: Final = 60.0
+_LEAVE_S: Final = 2.0
+"""So long a stopped service waits for fetches to end; they end with the process."""
+_NAMED_ZONES: Final = 10
 _ID_ALPHABET: Final = "abcdefghjkmnpqrstuvwxyz23456789"  # no look-alikes
 
 
@@ -63,6 +71,7 @@ class Service:
     cycle: Cycle
     lifecycle: Lifecycle
     clusters: Mapping[str, ClusterAdapter]
+    stop: Stop
 
     def checks(self) -> list[Check]:
         """What `doctor` and `/readyz` report."""
@@ -88,7 +97,10 @@ class Service:
     def close(self) -> None:
         """Stops the timers and the store. Jobs go on."""
         self.cycle.stop()
+        # First, so that a request which is cut off now is not kept as a failure of its source.
         self.archive.close()
+        self.stop.set()
+        self.cycle.join(within_s=_LEAVE_S)
         self.store.close()
 
 
@@ -103,7 +115,9 @@ def build_service(settings: Settings) -> Service:
     hardware = load_hardware()
     fleet = build_fleet(settings, hardware)
     archive = open_archive(_archive_path(settings))
-    forecaster = build_forecaster(settings, fleet, clock, archive)
+    stop = Stop()
+    builder = _source_builder(settings, fleet, clock, stop=stop)
+    forecaster = build_forecaster(settings, fleet, clock, archive, builder=builder)
     clusters = {one.id: _build_cluster(one, fleet, clock) for one in settings.clusters}
     store = SqliteStore(settings.store.path)
     run_times = RunTimes(store)
@@ -171,6 +185,7 @@ def build_service(settings: Settings) -> Service:
         cycle=cycle,
         lifecycle=lifecycle,
         clusters=clusters,
+        stop=stop,
     )
 
 
@@ -230,15 +245,15 @@ def build_forecaster(
     """
     intensity = settings.intensity
     kind = (intensity.signal, intensity.scope)
-    builder = builder or SourceBuilder(kind=kind, zone_ids=frozenset(fleet.zone_ids), clock=clock)
-    chains = {
-        zone_id: _build_chain(
-            zone_id,
-            settings,
-            [builder.build(one, place) for place, one in settings.placed_sources(zone_id)],
-        )
-        for zone_id in fleet.zone_ids
-    }
+    builder = builder or _source_builder(settings, fleet, clock)
+    chains, skipped = dict[str, list[Source]](), dict[str, list[str]]()
+    for zone_id in fleet.zone_ids:
+        placed = settings.placed_sources(zone_id)
+        built = [builder.build(one, place) for place, one in placed]
+        chains[zone_id] = _build_chain(zone_id, settings, built)
+        left = [one.info.name for one in built if one not in chains[zone_id]]
+        if left:
+            skipped[zone_id] = left
     built_in = BuiltIn(
         archive=archive,
         clock=clock,
@@ -248,6 +263,7 @@ def build_forecaster(
             intensity.weather,
             [zone for zone, chain in chains.items() if any(one.info.is_live for one in chain)],
             clock,
+            stop=builder.stop,
         ),
         history=timedelta(seconds=intensity.history),
     )
@@ -258,8 +274,16 @@ def build_forecaster(
         max_age=timedelta(seconds=intensity.max_age),
         archive=archive,
         built_in=built_in if intensity.built_in else None,
+        skipped=skipped,
         chance=random.Random(),  # noqa: S311 - jitter, not a secret
     )
+
+
+def _source_builder(
+    settings: Settings, fleet: Fleet, clock: Clock, *, stop: Stop | None = None
+) -> SourceBuilder:
+    kind = (settings.intensity.signal, settings.intensity.scope)
+    return SourceBuilder(kind=kind, zone_ids=frozenset(fleet.zone_ids), clock=clock, stop=stop)
 
 
 def open_archive(path: Path) -> SparingArchive:
@@ -275,12 +299,16 @@ def open_archive(path: Path) -> SparingArchive:
 
 def archive_check(archive: SparingArchive) -> Check:
     """Whether what sources say is kept in the file."""
+    return _archive_check(archive.error)
+
+
+def _archive_check(error: str | None) -> Check:
     detail = (
         "keeps forecasts, history and weather"
-        if archive.error is None
-        else f"in memory only, to be fetched again after a restart: {archive.error}"
+        if error is None
+        else f"in memory only, to be fetched again after a restart: {error}"
     )
-    return Check(subject="intensity archive", is_ok=archive.error is None, detail=detail)
+    return Check(subject="intensity archive", is_ok=error is None, detail=detail)
 
 
 def source_checks(forecaster: Forecaster) -> list[Check]:
@@ -293,16 +321,27 @@ def source_checks(forecaster: Forecaster) -> list[Check]:
         )
         for status in forecaster.statuses()
     ]
+    checks += _skipped_checks(forecaster.skipped)
     return checks + [_serving_check(forecaster, zone_id) for zone_id in forecaster.infos]
+
+
+def _skipped_checks(skipped: Mapping[str, Sequence[str]]) -> list[Check]:
+    """One line for the sources of the common list that do not serve every zone; none where all do."""
+    if not skipped:
+        return []
+    zones = "; ".join(f"{zone_id} without {', '.join(skipped[zone_id])}" for zone_id in skipped)
+    detail = f"some do not serve every zone in this signal and scope: {zones}"
+    return [Check(subject="intensity sources", is_ok=True, detail=detail)]
 
 
 def _source_detail(status: SourceStatus) -> str:
     if not status.is_live:
         return "always there"
-    error = f"; {status.error}" if status.error else ""
-    if status.age_s is None:
-        return status.error or "not fetched yet"
-    return f"{status.age_s:.0f} s old{error}"
+    parts = ["" if status.age_s is None else f"{status.age_s:.0f} s old", status.error or ""]
+    if status.claimed_until is not None:
+        until = format_instant(status.claimed_until)
+        parts.append(f"being fetched by another process until {until}")
+    return "; ".join(part for part in parts if part) or "not fetched yet"
 
 
 def _serving_check(forecaster: Forecaster, zone_id: str) -> Check:
@@ -378,23 +417,26 @@ def _archive_path(settings: Settings) -> Path:
 
 
 def _archive_check_of(path: Path) -> list[Check]:
-    """What is to be said of an archive that is there; none is made for it."""
+    """What is to be said of an archive that is there; none is made, and nothing written."""
     if not path.exists():
         return []
-    archive = open_archive(path)
     try:
-        return [archive_check(archive)]
-    finally:
-        archive.close()
+        check_archive_file(path)
+    except StoreError as error:
+        return [_archive_check(error.message)]
+    return [_archive_check(None)]
 
 
 def _build_chain(zone_id: str, settings: Settings, built: Sequence[Source]) -> list[Source]:
     scope, signal = settings.intensity.scope, settings.intensity.signal
-    chain = [
-        source
+    serving = [
+        source.info.signal is signal and scope in source.info.scopes.get(zone_id, frozenset())
         for source in built
-        if source.info.signal is signal and scope in source.info.scopes.get(zone_id, frozenset())
     ]
+    chain = [source for source, does_serve in zip(built, serving, strict=True) if does_serve]
+    if zone_id in settings.intensity.zones and not all(serving):
+        # Whoever wrote the zone's own chain meant each of its sources.
+        raise _not_served(zone_id, settings, serving.index(False), built[serving.index(False)])
     if chain:
         return chain
     known = {zone for source in built for zone in source.info.zone_ids}
@@ -405,15 +447,37 @@ def _build_chain(zone_id: str, settings: Settings, built: Sequence[Source]) -> l
         else suggest(zone_id, known)
     )
     raise InvalidConfigError(
-        f"intensity: no configured source serves zone {zone_id!r} as {signal}/{scope}; {hint}",
+        f"{settings.place('intensity')}: no configured source serves zone {zone_id!r} as {signal}/{scope}; {hint}",
         field="intensity",
         value=zone_id,
         valid=hint,
     )
 
 
+def _not_served(zone_id: str, settings: Settings, index: int, source: Source) -> InvalidConfigError:
+    intensity, info = settings.intensity, source.info
+    field = f"intensity.zones.{zone_id}.{index}"
+    kind = intensity.zones[zone_id][index].kind
+    offered = sorted(info.scopes.get(zone_id, ()))
+    if offered:
+        serves = f"zone {zone_id} as {info.signal} in scope {' or '.join(offered)}"
+    else:
+        zones = sorted(info.zone_ids)
+        more = f" and {len(zones) - _NAMED_ZONES} more" if len(zones) > _NAMED_ZONES else ""
+        serves = f"{', '.join(zones[:_NAMED_ZONES])}{more}"
+    return InvalidConfigError(
+        f"{settings.place(field)}: {kind} does not serve zone {zone_id} as {intensity.signal}/{intensity.scope}; it serves "
+        f"{serves}; leave it out, or set intensity.signal and intensity.scope",
+        field=field,
+        value=kind,
+        valid=serves,
+    )
+
+
 def _build_cluster(one: ClusterSettings, fleet: Fleet, clock: Clock) -> ClusterAdapter:
     assert one.root is not None
+    if one.slurm is not None:
+        return _build_slurm(one, one.slurm, fleet, clock)
     return LocalCluster(
         one.id,
         root=one.root,
@@ -422,4 +486,32 @@ def _build_cluster(one: ClusterSettings, fleet: Fleet, clock: Clock) -> ClusterA
         pause_mode=one.pause,
         pass_env=PASS_ENV if one.pass_env is None else tuple(one.pass_env),
         checkpoints=one.checkpoints,
+    )
+
+
+def _build_slurm(
+    one: ClusterSettings, slurm: SlurmSettings, fleet: Fleet, clock: Clock
+) -> ClusterAdapter:
+    assert one.root is not None
+    hardware = load_hardware()
+    field = f"clusters.{one.id}.slurm.devices"
+    known = {
+        hardware.get(name, field=field).name: SlurmDevice(**device.model_dump())
+        for name, device in slurm.devices.items()
+    }
+    return SlurmCluster(
+        one.id,
+        accelerators={
+            name: known.get(name, SlurmDevice()) for name, _ in fleet.get(one.id).capacity
+        },
+        root=one.root,
+        checkpoints=one.checkpoints,
+        clock=clock,
+        conf=slurm.conf,
+        cluster_flag=slurm.cluster,
+        terms=SlurmTerms(**slurm.terms()),
+        prefix=slurm.prefix,
+        can_freeze=one.pause == "freeze",
+        reads_energy=slurm.energy,
+        may_queue=slurm.queue,
     )

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
 import structlog
-from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
@@ -16,6 +15,7 @@ from scheduler.core.job import ACTIVE_STATES, ENDED_STATES
 from scheduler.core.ledger import LedgerEntry
 from scheduler.ports import Clock, JobStore
 from scheduler.service.accountant import Accountant
+from scheduler.service.daemon_threads import DaemonThreads
 from scheduler.service.dependencies import Dependencies
 from scheduler.service.dispatcher import Dispatcher
 from scheduler.service.forecaster import Forecaster
@@ -81,12 +81,16 @@ class Cycle:
         self._last_tick_s = 0.0
         self._is_woken = False
         self._running = threading.Lock()
+        self._is_stopped = False
+        self._threads = DaemonThreads()
         self._scheduler: BackgroundScheduler | None = None
         self.report: Final = TickReport()
 
     def tick(self) -> TickReport:
         """One pass: watch, give up what waits in vain, plan, dispatch, settle accounts."""
         with self._running:
+            if self._is_stopped:
+                return self.report
             began_s = time.monotonic()
             self._is_woken = False
             # 1. What is there to do?
@@ -161,7 +165,7 @@ class Cycle:
         scheduler = BackgroundScheduler(
             timezone=UTC,
             # A thread for each, so that the tick never waits for one.
-            executors={"default": ThreadPoolExecutor(len(beside) + 2)},
+            executors={"default": self._threads},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
         now = datetime.now(UTC)  # noqa: TID251 - APScheduler's timers run on the wall clock
@@ -186,23 +190,32 @@ class Cycle:
 
     def wake(self) -> None:
         """Asks for a tick at once: after a submit, a new forecast, a finished job."""
-        if self._scheduler is not None and self._scheduler.running and not self._is_woken:
+        scheduler = self._scheduler
+        if scheduler is not None and scheduler.running and not self._is_woken:
             self._is_woken = True
             now = datetime.now(UTC)  # noqa: TID251 - APScheduler's timers run on the wall clock
             # A stream of wakes must not keep it ticking all the time: as long a rest as the last tick took.
             rest = timedelta(seconds=min(self._last_tick_s, self._pace.tick_every_s))
-            self._scheduler.modify_job("tick", next_run_time=now + rest)
+            scheduler.modify_job("tick", next_run_time=now + rest)
 
     def stop(self) -> None:
-        """Lets the running tick end and stops the timers. Jobs go on."""
-        if self._scheduler is not None:
-            self._scheduler.shutdown(wait=True)
-            self._scheduler = None
+        """Stops the timers and lets the running tick end; fetches may go on for a while. Jobs go on."""
+        scheduler, self._scheduler = self._scheduler, None
+        if scheduler is not None:
+            scheduler.shutdown(wait=False)
+        with self._running:
+            self._is_stopped = True
+
+    def join(self, *, within_s: float) -> bool:
+        """After `stop`: waits for fetches under way. True where none is left."""
+        return self._threads.join(within_s=within_s)
 
     def _guard(self, stage: str, work: Callable[[], T], otherwise: T) -> T:
         try:
             return work()
         except Exception as error:  # noqa: BLE001 - the per-stage guard: one stage must not stop the rest
+            if self._is_stopped:
+                return otherwise  # what it works with is being closed
             self.report.failures += 1
             self.report.last_error = f"{stage}: {error}"
             _log.exception("stage_failed", stage=stage)

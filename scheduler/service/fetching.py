@@ -30,8 +30,8 @@ FIRST_RETRY_S: Final = 300
 """After a failure the next try comes sooner than the cadence, but never in a hurry."""
 LONGEST_BREAK_S: Final = 3600
 """A source that fails again and again is left alone for at most so long, or its cadence."""
-CLAIM_S: Final = 600
-"""A replica that dies while it fetches keeps the others waiting for so long."""
+CLAIM_S: Final = 120
+"""A replica on another machine that dies while it fetches keeps the others waiting for so long."""
 PIECE_EVERY_S: Final = 60
 """Between two pieces of history, where the quota does not ask for more."""
 PIECE_TRIES: Final = 3
@@ -107,7 +107,7 @@ class Fetcher:
         Some sources give all their zones in one request: two replicas would make it two.
         """
         links = [link for link in self._live if link.source.info.name == name]
-        whole = replace(links[0].key, source=name, zone_id="")
+        whole = _whole(links[0])
         now_s = self._now_s()
         if self._archive.claim(whole, now_s=now_s, until_s=now_s + CLAIM_S) is None:
             return False
@@ -213,8 +213,18 @@ class Fetcher:
 
     # --------------------------------------------------------------------- both
 
+    def claimed_until(self, link: Link) -> datetime | None:
+        """Until when another process fetches from this source at the latest; None where none does."""
+        now_s = self._now_s()
+        found = [
+            self._archive.claimed_until_s(key, now_s=now_s) for key in (link.key, _whole(link))
+        ]
+        return max((_at(until_s) for until_s in found if until_s is not None), default=None)
+
     def _fault_of(self, step: Callable[[], object], link: Link) -> "_Fault | None":
-        """What went wrong in this step; None where nothing did."""
+        """What went wrong in this step; None where nothing did. The claims last a while longer for it."""
+        for key in (link.key, _whole(link)):
+            self._archive.renew(key, until_s=self._now_s() + CLAIM_S)
         names = {"source": link.key.source, "zone": link.key.zone_id}
         try:
             step()
@@ -291,6 +301,11 @@ def _asked_s(error: BaseException | None) -> int:
             return asked_s
         error = error.__cause__
     return 0
+
+
+def _whole(link: Link) -> SeriesKey:
+    """All zones of the source."""
+    return replace(link.key, source=link.source.info.name, zone_id="")
 
 
 def _at(at_s: int) -> datetime:

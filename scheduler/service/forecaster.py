@@ -49,6 +49,7 @@ class SourceStatus:
 
     Args:
         issued_at: when its newest forecast was made, by the source's own account.
+        claimed_until: until then at the latest another process fetches from it.
     """
 
     zone_id: str
@@ -59,6 +60,7 @@ class SourceStatus:
     error: str | None
     is_usable: bool
     issued_at: datetime | None = None
+    claimed_until: datetime | None = None
 
 
 _NEVER: Final = FetchState()
@@ -93,6 +95,7 @@ class Forecaster:
         archive: IntensityArchive,
         built_in: BuiltIn | None = None,
         chance: random.Random | None = None,
+        skipped: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self._scope = scope
         self._clock = clock
@@ -103,6 +106,8 @@ class Forecaster:
         self._fetcher = Fetcher(
             links=self._links, scope=scope, clock=clock, archive=archive, chance=chance
         )
+        self.skipped: Final = skipped or {}
+        """By zone, names of configured sources that do not serve it."""
         self._held: dict[SeriesKey, _Held] = {}
         # Two, so that what was fetched serves while forecasts are still being made. Plans take neither.
         self._taking_in, self._making = threading.Lock(), threading.Lock()
@@ -335,6 +340,7 @@ class Forecaster:
             error=held.state.error,
             is_usable=not info.is_live or is_fresh,
             issued_at=None if newest is None else newest.series.provenance.issued_at,
+            claimed_until=self._fetcher.claimed_until(link) if info.is_live else None,
         )
 
     def _built_in_status(self, built_in: BuiltIn, zone_id: str, now: datetime) -> SourceStatus:

@@ -38,6 +38,7 @@ class SparingArchive:
         self._lasting = error
         # Apart: a full disk can still be read, and says so no less for that.
         self._errors: dict[str, str] = {}
+        self._is_closed = False
 
     @property
     def error(self) -> str | None:
@@ -48,6 +49,14 @@ class SparingArchive:
         """As the port says; where the first cannot be written, how far it came is gone on from."""
         claimed = self._write(lambda one: one.claim(key, now_s=now_s, until_s=until_s))
         return None if claimed is None else self.state(key)
+
+    def renew(self, key: SeriesKey, *, until_s: int) -> None:
+        """As the port says."""
+        self._write(lambda one: one.renew(key, until_s=until_s))
+
+    def claimed_until_s(self, key: SeriesKey, *, now_s: int) -> int | None:
+        """As the port says."""
+        return self._read(lambda one: one.claimed_until_s(key, now_s=now_s))
 
     def state(self, key: SeriesKey) -> FetchState:
         """Of the two, the one tried last."""
@@ -114,7 +123,8 @@ class SparingArchive:
         drop(self._spare)
 
     def close(self) -> None:
-        """Both."""
+        """Both. Who still uses it gets a StoreError."""
+        self._is_closed = True
         self._first.close()
         self._spare.close()
 
@@ -128,9 +138,14 @@ class SparingArchive:
         try:
             answer = ask(self._first)
         except StoreError as error:
+            if self._is_closed:
+                raise
             if how not in self._errors:
                 _log.error("archive_unusable", to=how, error=error.message)
             self._errors[how] = error.message
+            if error.fields.get("is_damaged"):
+                # What else can be read of the file makes it no sounder.
+                self._lasting = error.message
             return ask(self._spare)
         if self._errors.pop(how, None) is not None:
             _log.info("archive_usable_again", to=how)

@@ -99,6 +99,23 @@ def test_claim_of_one_that_died_ends_by_itself(archive: IntensityArchive) -> Non
     assert claim(archive, NOW_S + 600) is not None
 
 
+def test_claim_that_is_renewed_lasts_longer(archive: IntensityArchive) -> None:
+    archive.renew(KEY, until_s=NOW_S + 600)
+    assert claim(archive, NOW_S) is not None
+    archive.renew(KEY, until_s=NOW_S + 900)
+    assert claim(archive, NOW_S + 899) is None
+    assert claim(archive, NOW_S + 900) is not None
+    archive.put_state(KEY, FetchState())
+    archive.renew(KEY, until_s=NOW_S + 9000)
+    assert claim(archive, NOW_S + 900) is not None
+
+
+def test_own_claim_is_not_that_of_another_process(archive: IntensityArchive) -> None:
+    assert archive.claimed_until_s(KEY, now_s=NOW_S) is None
+    assert claim(archive, NOW_S) is not None
+    assert archive.claimed_until_s(KEY, now_s=NOW_S) is None
+
+
 def test_what_a_clock_that_ran_ahead_wrote_stops_no_fetch(archive: IntensityArchive) -> None:
     year_s = 366 * 86_400
     assert claim(archive, NOW_S + year_s) is not None

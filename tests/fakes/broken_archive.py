@@ -7,7 +7,16 @@ from scheduler.core.errors import StoreError
 from scheduler.ports import IntensityArchive
 
 _WRITES: Final = frozenset(
-    {"claim", "put_state", "add_actuals", "add_sightings", "add_vintage", "add_runs", "forget"}
+    {
+        "claim",
+        "renew",
+        "put_state",
+        "add_actuals",
+        "add_sightings",
+        "add_vintage",
+        "add_runs",
+        "forget",
+    }
 )
 
 

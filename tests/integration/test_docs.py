@@ -105,6 +105,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 def test_commands_of_the_readme_do_what_they_say(reader: Reader) -> None:
     (job_yaml,) = _blocks("yaml")
     (reader.folder / "job.yaml").write_text(job_yaml, encoding="utf-8")

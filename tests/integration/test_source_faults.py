@@ -16,8 +16,9 @@ import pytest
 
 from adapters.hardware_tables import load_hardware
 from adapters.http_client import Limits
-from scheduler.core.forecast import ForecastMatrix, Provenance, Quality
-from scheduler.core.timegrid import SlotGrid, Window
+from scheduler.core.forecast import ForecastMatrix, Provenance, Quality, Scope, SignalKind
+from scheduler.core.timegrid import SlotGrid, Window, format_instant
+from scheduler.ports import SeriesKey
 from scheduler.server.settings import Settings
 from scheduler.server.sources import SourceBuilder
 from scheduler.server.wiring import (
@@ -468,6 +469,19 @@ def test_archive_that_cannot_be_used_leaves_the_service_planning(
         is_ok, detail = site.doctor()["intensity archive"]
         assert not is_ok
         assert "no SQLite database; it was left as it is" in detail
+
+
+def test_doctor_says_until_when_another_process_fetches(
+    tmp_path: Path, server: FakeNationalGridGB
+) -> None:
+    site, now_s = Britain(tmp_path, server), int(NOW.timestamp())
+    key = SeriesKey("national_grid_gb", "", SignalKind.AVERAGE, Scope.DIRECT)
+    subject = "intensity GB national_grid_gb"
+    with closing(site.archive), closing(open_archive(tmp_path / "intensity.db")) as other:
+        assert site.doctor()[subject][1] == "not fetched yet"
+        assert other.claim(key, now_s=now_s, until_s=now_s + 120) is not None
+        until = format_instant(NOW + timedelta(seconds=120))
+        assert site.doctor()[subject][1] == f"being fetched by another process until {until}"
 
 
 @pytest.mark.parametrize(

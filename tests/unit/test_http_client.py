@@ -1,5 +1,6 @@
 """The HTTP client against a server that misbehaves: bounds, retries, redirects, no secret leaks."""
 
+import contextlib
 import gzip
 import json
 import logging
@@ -13,7 +14,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from adapters.http_client import HttpClient, Limits
+from adapters.http_client import HttpClient, Limits, Stop
 from scheduler.core.errors import ForecastUnavailableError, InvalidConfigError
 from tests.fakes.loopback_http import (
     Behaviour,
@@ -592,3 +593,33 @@ def test_short_secrets_do_not_garble_the_values_of_an_answer(
 ) -> None:
     server.misbehave(json_reply({"g_per_kwh": 12345.5}))
     assert make(secret_params={"key": "12345"}).get_json("/x") == {"g_per_kwh": 12345.5}
+
+
+# ---------------------------------------------------------------------------- told to stop
+
+
+def test_request_under_way_ends_when_it_is_time_to_stop(server: LoopbackServer) -> None:
+    stop = Stop()
+    client = HttpClient(server.url, limits=Limits(read_s=60, total_s=60), stop=stop)
+
+    def stop_and_be_silent(to: Exchange) -> None:
+        stop.set()
+        silence(to)
+
+    server.misbehave(always=stop_and_be_silent)
+    with contextlib.closing(client):
+        assert "was given up: the service stops" in failure(client)
+        assert "was given up: the service stops" in failure(client)
+    assert len(server.asked) == 1
+
+
+def test_pause_between_tries_ends_when_it_is_time_to_stop(server: LoopbackServer) -> None:
+    stop = Stop()
+    client = HttpClient(server.url, stop=stop)
+    server.misbehave(always=json_reply({}, status=503, headers={"Retry-After": "30"}))
+    timer = threading.Timer(0.05, stop.set)
+    timer.start()
+    with contextlib.closing(client):
+        assert "was given up: the service stops" in failure(client)
+    timer.join()
+    assert len(server.asked) == 1

@@ -7,7 +7,13 @@ import pytest
 from adapters.store.intensity_archive import SqliteIntensityArchive
 from scheduler.core.errors import InvalidConfigError, InvalidInputError
 from scheduler.server.settings import Settings, is_loopback, load_settings
-from scheduler.server.wiring import build_clock, build_fleet, build_forecaster, load_hardware
+from scheduler.server.wiring import (
+    build_clock,
+    build_fleet,
+    build_forecaster,
+    doctor,
+    load_hardware,
+)
 
 MINIMAL = "clusters:\n  - {id: a, region: home, zone: DE, capacity: {CPU: 2}}\n"
 
@@ -84,6 +90,16 @@ def _load(tmp_path: Path, text: str) -> Settings:
             "beyond 50 km name the zone",
         ),
         (MINIMAL.replace("DE", "'0,0'"), "clusters.0.zone: '0,0': the nearest place known is"),
+        (
+            MINIMAL + "intensity: {zones: {DE: [{kind: typical_week}, {kind: energinet}]}}",
+            "intensity.zones.DE.1: energinet does not serve zone DE as average/lifecycle; it serves DK-",
+        ),
+        (
+            MINIMAL.replace("DE", "GB")
+            + "intensity: {zones: {GB: [{kind: national_grid_gb}]}, sources: [{kind: typical_week}]}",
+            "intensity.zones.GB.0: national_grid_gb does not serve zone GB as average/lifecycle; "
+            "it serves zone GB as average in scope direct",
+        ),
         (
             MINIMAL + "intensity: {zones: {DEE: [{kind: typical_week}]}}",
             "intensity.zones.DEE: 'DEE' is not a zone",
@@ -284,9 +300,23 @@ clusters:
         ("slurm: {}", "kind: slurm needs slurm"),
         ("kind: slurm, slurm: {}", "root is needed"),
         ("kind: slurm, slurm: {}, root: x, pass_env: [PATH]", "pass_env"),
-        ("kind: slurm, slurm: {partion: gpu}, root: x", "partition"),
+        ("kind: slurm, slurm: {qoss: gpu}, root: x", "qos"),
+        ("kind: slurm, slurm: {}, root: x, pue: 1.1", "how H100 is asked for"),
     ],
 )
 def test_slurm_settings_that_cannot_be_are_refused(tmp_path: Path, more: str, says: str) -> None:
     with pytest.raises(InvalidConfigError, match=says):
         load_settings(_written(tmp_path, _cluster(more)))
+
+
+def test_common_list_may_hold_sources_that_serve_some_zones_and_doctor_says_which(
+    tmp_path: Path,
+) -> None:
+    text = MINIMAL + "intensity: {sources: [{kind: energinet}, {kind: typical_week}]}"
+    found = [one for one in doctor(_written(tmp_path, text)) if one.subject == "intensity sources"]
+    assert [(one.is_ok, one.detail) for one in found] == [
+        (True, "some do not serve every zone in this signal and scope: DE without energinet")
+    ]
+    alone = MINIMAL + "intensity: {sources: [{kind: typical_week}]}"
+    subjects = [one.subject for one in doctor(_written(tmp_path, alone))]
+    assert "intensity sources" not in subjects

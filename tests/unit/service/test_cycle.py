@@ -303,3 +303,25 @@ def test_sources_that_hang_delay_no_tick(make: Make) -> None:
     finally:
         may_go_on.set()
         world.cycle.stop()
+        assert world.cycle.join(within_s=10)
+
+
+def test_cycle_that_was_stopped_waits_for_no_source_and_ticks_no_more(make: Make) -> None:
+    may_go_on, hanging = threading.Event(), threading.Event()
+
+    class Hanging(DailySource):
+        def fetch_forecast(self, zone_id: str, scope: Scope, window: Window) -> IntensitySeries:
+            hanging.set()
+            assert may_go_on.wait(10)
+            return super().fetch_forecast(zone_id, scope, window)
+
+    world = make(sources=[Hanging(DAY_G, is_live=True)])
+    world.cycle.start()
+    assert hanging.wait(10)
+    world.cycle.stop()
+    ticks = world.cycle.report.ticks
+    assert world.cycle.tick().ticks == ticks
+    assert not world.cycle.join(within_s=0.05)
+    may_go_on.set()
+    assert world.cycle.join(within_s=10)
+    assert world.cycle.report.failures == 0

@@ -2,9 +2,11 @@
 
 import random
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -276,6 +278,27 @@ def test_replica_that_died_while_it_fetched_is_replaced_after_its_claim() -> Non
     assert not desk.fetch()
     desk.clock.move(seconds=1)
     assert desk.fetch()
+
+
+def test_claims_last_for_a_while_after_each_step_of_a_slow_fetch(tmp_path: Path) -> None:
+    clock = ManualClock(START)
+    source = Watched(zones=("DE", "FR"))
+    path = tmp_path / "intensity.db"
+    with (
+        closing(SqliteIntensityArchive(path)) as ours,
+        closing(SqliteIntensityArchive(path)) as theirs,
+    ):
+        desk = Desk(source, zones=("DE", "FR"), clock=clock, archive=ours)
+        other = Desk(source, zones=("DE", "FR"), clock=clock, archive=theirs)
+
+        def take_long(series: IntensitySeries) -> IntensitySeries:
+            clock.move(seconds=CLAIM_S - 1)
+            assert not other.fetch()
+            return series
+
+        source.says = {"forecast": take_long, "actuals": take_long}
+        assert desk.fetch(history=DAY)
+        assert source.kinds() == ["forecast", "actuals"] * 2
 
 
 # ---------------------------------------------------------------------------------- history

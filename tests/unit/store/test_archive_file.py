@@ -1,5 +1,6 @@
 """The archive's file and its faults; and the service's archive, which goes on in memory."""
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from adapters.store.archive_file import check_archive_file
+from adapters.store.claim_owner import is_gone, new_owner
 from adapters.store.intensity_archive import SqliteIntensityArchive
 from scheduler.core.errors import StoreError
 from scheduler.core.forecast import GAP_MG
@@ -49,6 +52,8 @@ for turn in range(200):
     key = replace(KEY, zone_id=str(turn))
     if archive.claim(key, now_s=NOW_S, until_s=NOW_S + 600) is not None:
         print(turn, flush=True)
+print("done", flush=True)
+sys.stdin.read()  # a claim ends with its process
 """
 
 
@@ -56,11 +61,18 @@ def test_two_processes_never_hold_one_claim(path: Path) -> None:
     filled(path, [1])
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", _CLAIMER, str(path)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", _CLAIMER, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for _ in range(2)
     ]
-    turns = [int(turn) for one in started for turn in one.communicate(timeout=30)[0].split()]
+    turns = [
+        int(line) for one in started if one.stdout for line in iter(one.stdout.readline, "done\n")
+    ]
+    for one in started:
+        one.communicate(timeout=30)
     assert [one.returncode for one in started] == [0, 0]
     assert sorted(turns) == list(range(200))
 
@@ -126,6 +138,55 @@ def test_file_that_is_cut_short_is_refused_or_its_values_are(path: Path) -> None
     path.write_bytes(path.read_bytes()[:9000])
     with pytest.raises(StoreError), closing(SqliteIntensityArchive(path)) as archive:
         archive.actuals(KEY, since_s=0, until_s=NOW_S * 2)
+
+
+def with_a_hole(path: Path) -> None:
+    """Random bytes in the middle of an archive."""
+    filled(path, list(range(1, 20_000)))
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 40_000] = np.random.default_rng(3).bytes(40_000)
+    path.write_bytes(content)
+
+
+def test_damage_in_the_middle_is_found_when_the_file_is_opened(path: Path) -> None:
+    with_a_hole(path)
+    before = path.read_bytes()
+    assert "is damaged (" in refusal(path)
+    with pytest.raises(StoreError, match=r"move it away .* its values can be fetched again"):
+        check_archive_file(path)
+    assert path.read_bytes() == before
+    with closing(open_archive(path)) as archive:
+        assert "is damaged (" in archive_check(archive).detail
+
+
+def test_damage_while_it_is_in_use_is_told_though_other_parts_can_be_read(path: Path) -> None:
+    filled(path, [1])
+    first = SqliteIntensityArchive(path)
+    with closing(SparingArchive(first, SqliteIntensityArchive(None))) as archive:
+        archive.add_vintage(KEY, Vintage(NOW_S, series([1])))
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("UPDATE vintages SET packed = x'00'")
+            other.commit()
+        assert archive.vintages(KEY, since_s=0) == []
+        assert values(archive) == [1]
+        assert "is damaged" in archive_check(archive).detail
+
+
+def test_check_of_the_file_changes_nothing_and_says_where_it_is_read_only(path: Path) -> None:
+    filled(path, [1])
+    before = path.read_bytes()
+    check_archive_file(path)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+    with closing(SqliteIntensityArchive(path)) as archive:
+        archive.add_actuals(KEY, series([2]), seen_s=NOW_S + 1)
+        check_archive_file(path)
+    path.chmod(0o400)
+    if os.access(path, os.W_OK):
+        pytest.skip("root may write everywhere")
+    with pytest.raises(StoreError, match="is read-only"):
+        check_archive_file(path)
 
 
 def test_bytes_that_were_not_written_so_are_an_error_of_the_store(path: Path) -> None:
@@ -273,3 +334,73 @@ def test_file_that_cannot_be_opened_keeps_no_service_from_starting(
     assert str(path) in check.detail
     assert [log["event"] for log in logs] == ["archive_unusable"]
     assert path.read_bytes() == (content or b"")
+
+
+# ------------------------------------------------------------------------- claims of the dead
+
+_HOLDER = """
+import sys
+from pathlib import Path
+from adapters.store.intensity_archive import SqliteIntensityArchive
+from tests.conformance.test_intensity_archive import KEY, NOW_S
+archive = SqliteIntensityArchive(Path(sys.argv[1]))
+print(archive.claim(KEY, now_s=NOW_S, until_s=NOW_S + 600) is not None, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_claim_ends_at_once_where_its_process_was_killed(path: Path) -> None:
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", _HOLDER, str(path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as holder,
+        closing(SqliteIntensityArchive(path)) as archive,
+    ):
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "True\n"
+        assert archive.claim(KEY, now_s=NOW_S + 1, until_s=NOW_S + 601) is None
+        assert archive.claimed_until_s(KEY, now_s=NOW_S + 1) == NOW_S + 600
+        assert archive.claimed_until_s(KEY, now_s=NOW_S + 600) is None
+        archive.renew(KEY, until_s=NOW_S + 900)  # not ours
+        assert archive.claimed_until_s(KEY, now_s=NOW_S + 1) == NOW_S + 600
+        holder.kill()
+        holder.wait()
+        assert archive.claimed_until_s(KEY, now_s=NOW_S + 1) is None
+        assert archive.claim(KEY, now_s=NOW_S + 1, until_s=NOW_S + 601) is not None
+
+
+def test_claims_end_when_the_archive_is_closed(path: Path) -> None:
+    with closing(SqliteIntensityArchive(path)) as other:
+        with closing(SqliteIntensityArchive(path)) as archive:
+            assert archive.claim(KEY, now_s=NOW_S, until_s=NOW_S + 600) is not None
+            assert other.claim(KEY, now_s=NOW_S, until_s=NOW_S + 600) is None
+        assert other.claim(KEY, now_s=NOW_S, until_s=NOW_S + 600) == FetchState()
+
+
+def test_file_of_before_there_were_names_of_claimants_still_serves(path: Path) -> None:
+    filled(path, [1])
+    with closing(sqlite3.connect(path)) as older:
+        older.execute("DROP TABLE claimants")
+        older.execute("UPDATE series SET claimed_until_s = ?", (NOW_S + 600,))
+        older.commit()
+    with closing(SqliteIntensityArchive(path)) as archive:
+        assert archive.claimed_until_s(KEY, now_s=NOW_S) == NOW_S + 600
+        assert archive.claim(KEY, now_s=NOW_S, until_s=NOW_S + 600) is None
+        assert archive.claim(KEY, now_s=NOW_S + 600, until_s=NOW_S + 1200) is not None
+
+
+@pytest.mark.parametrize("change", ["machine", "nonsense", "number", "began"])
+def test_only_a_process_of_this_machine_is_known_to_be_gone(change: str) -> None:
+    machine, pid, began, token = new_owner().split(" ")
+    assert not is_gone(f"{machine} {pid} {began} {token}")
+    owner, expected = {
+        "machine": (f"elsewhere {2**22 + 5} {began} {token}", False),
+        "nonsense": (f"{machine} -1 x", False),
+        "number": (f"{machine} {2**22 + 5} {began} {token}", True),
+        # Another process has its number now.
+        "began": (f"{machine} {pid} 1{began} {token}", True),
+    }[change]
+    assert is_gone(owner) is expected
