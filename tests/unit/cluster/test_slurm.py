@@ -302,9 +302,13 @@ def test_queue_and_accounts_say_the_same_of_an_end(
     slurm: FakeSlurm, runs: Runs, min_job_age_s: int
 ) -> None:
     scripts = {"good.1.0": "exit 0", "bad.1.0": "exit 4", "saved.1.0": "exit 75"}
-    scripts |= {"shot.1.0": "kill -SEGV $$", "killed.1.0": "trap '' TERM; while :; do :; done"}
+    scripts |= {
+        "shot.1.0": "kill -SEGV $$",
+        "killed.1.0": "trap '' TERM; touch ready; while :; do sleep 0.01; done",
+    }
     for name, script in scripts.items():
         runs.start(script, name)
+    runs.until_file("ready")
     runs.cluster.cancel("killed.1.0", grace_s=0)
     for name in scripts:
         runs.until(RunState.ENDED, name=name)

@@ -72,10 +72,13 @@ def runs(tmp_path: Path, opened: Any) -> Iterator[Runs]:
 
 def test_accounts_and_queue_say_the_same_of_ends(runs: Runs, opened: Any, here: HereRunner) -> None:
     scripts = {"good.1.0": "exit 0", "bad.1.0": "exit 4", "saved.1.0": "exit 75"}
-    scripts |= {"shot.1.0": "kill -SEGV $$", "killed.1.0": "trap '' TERM; while :; do :; done"}
+    scripts |= {
+        "shot.1.0": "kill -SEGV $$",
+        "killed.1.0": "trap '' TERM; touch ready; while :; do sleep 0.01; done",
+    }
     for name, script in scripts.items():
         runs.start(script, name)
-    runs.until(RunState.RUNNING, name="killed.1.0")
+    runs.until_file("ready")
     runs.cluster.cancel("killed.1.0", grace_s=0)
     for name in scripts:
         runs.until(RunState.ENDED, name=name)
