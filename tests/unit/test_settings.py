@@ -301,7 +301,6 @@ clusters:
         ("kind: slurm, slurm: {}", "root is needed"),
         ("kind: slurm, slurm: {}, root: x, pass_env: [PATH]", "pass_env"),
         ("kind: slurm, slurm: {qoss: gpu}, root: x", "qos"),
-        ("kind: slurm, slurm: {}, root: x, pue: 1.1", "how H100 is asked for"),
     ],
 )
 def test_slurm_settings_that_cannot_be_are_refused(tmp_path: Path, more: str, says: str) -> None:
@@ -320,3 +319,9 @@ def test_common_list_may_hold_sources_that_serve_some_zones_and_doctor_says_whic
     alone = MINIMAL + "intensity: {sources: [{kind: typical_week}]}"
     subjects = [one.subject for one in doctor(_written(tmp_path, alone))]
     assert "intensity sources" not in subjects
+
+
+def test_gpus_of_a_slurm_cluster_need_a_gres(tmp_path: Path) -> None:
+    text = _cluster("kind: slurm, slurm: {}, root: x").replace("{CPU: 2}", "{CPU: 2, H100: 4}")
+    with pytest.raises(InvalidConfigError, match="how H100 is asked for is missing"):
+        load_settings(_written(tmp_path, text))
