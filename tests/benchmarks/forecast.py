@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from scheduler.core.forecasting.model import Known
+from scheduler.core.forecasting.model import HourlyForecast, Known
 from scheduler.core.forecasting.zone_forecaster import ZoneForecaster
 from tests.benchmarks.forecast_data import DATA, ZONES, history, hour, known, published
 from tests.benchmarks.forecast_plans import Forecast, Outcome, simulate
@@ -142,15 +142,19 @@ def measure(zone_id: str) -> Zone:
 
 
 class Made:
-    """Forecasts of one zone, each made once."""
+    """Forecasts of one zone; of each only the expected intensity is kept."""
 
     def __init__(self, what: Known) -> None:
         self._forecaster = ZoneForecaster("zone", what)
-        self.at = lru_cache(None)(lambda issued: self._forecaster.forecast(issued, HORIZON_H))
+        self._expected = lru_cache(None)(lambda issued: self.at(issued).g_per_kwh)
+
+    def at(self, issued: int) -> HourlyForecast:
+        """The forecast made at that hour."""
+        return self._forecaster.forecast(issued, HORIZON_H)
 
     def g_per_kwh(self, issued: int, count: int) -> np.ndarray:
         """Expected intensity of the hours from then on."""
-        return self.at(issued).g_per_kwh[:count]
+        return self._expected(issued)[:count]
 
 
 def _mape(forecast: Forecast, actual: Forecast, issues: Iterable[int]) -> list[float]:
@@ -162,13 +166,11 @@ def _mape(forecast: Forecast, actual: Forecast, issues: Iterable[int]) -> list[f
 
 def _covered(made: Made, actual: Forecast, issues: Iterable[int]) -> list[float]:
     """Share of hours between the quantiles of 10 and 90 %, by lead day."""
-    return _by_day(
-        [
-            (made.at(at).quantile(0.1) <= actual(at, HORIZON_H))
-            & (actual(at, HORIZON_H) <= made.at(at).quantile(0.9))
-            for at in issues
-        ]
-    )
+    rows = []
+    for issued in issues:
+        forecast, came = made.at(issued), actual(issued, HORIZON_H)
+        rows.append((forecast.quantile(0.1) <= came) & (came <= forecast.quantile(0.9)))
+    return _by_day(rows)
 
 
 def _by_day(rows: list[np.ndarray]) -> list[float]:
