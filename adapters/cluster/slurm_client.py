@@ -126,7 +126,7 @@ class SlurmClient:
         return self._read("sinfo", "--noheader", "--format=%P").out.split()
 
     def ask(self, *command: str) -> Completed:
-        """The outcome of a command that may fail, for `doctor`."""
+        """The outcome of a command that may fail."""
         program, *arguments = command
         return self._runner.run((program, *self._flags, *arguments))
 
@@ -150,7 +150,7 @@ class SlurmClient:
         window = ("--starttime=now-30days", "--endtime=now+366days")
         form = f"--format={','.join(SACCT_FIELDS)}"
         shape = ("--duplicates", "--parsable2", "--noheader")
-        done = self._runner.run(("sacct", *self._flags, *shape, *few, *window, form))
+        done = self.ask("sacct", *shape, *few, *window, form)
         if done.code == 0:
             return parse_sacct(done.out)
         return [] if is_without_accounting(done.err) else None
@@ -158,27 +158,25 @@ class SlurmClient:
     def _tell(self, *command: str) -> bool:
         """Runs a command about jobs; False where they had ended, or are not in that state."""
         self._ask_first()
-        program, *arguments = command
-        done = self._runner.run((program, *self._flags, *arguments))
+        done = self.ask(*command)
         if done.code == 0:
             return True
         if any(mark in done.err.lower() for mark in _ENDED_ALREADY):
             return False
-        raise self._silence(program, done)
+        raise self._silence(command[0], done)
 
     def _read(self, *command: str) -> Completed:
         self._ask_first()
-        program, *arguments = command
-        done = self._runner.run((program, *self._flags, *arguments))
+        done = self.ask(*command)
         if done.code != 0:
-            raise self._silence(program, done)
+            raise self._silence(command[0], done)
         return done
 
     def _ask_first(self) -> None:
         """After a silence, asks by ping, which fails at once where others would hang."""
         if not self._is_silent:
             return
-        done = self._runner.run(("scontrol", *self._flags, "ping"))
+        done = self.ask("scontrol", "ping")
         if done.code != 0:
             raise self._silence("scontrol ping", done)
         self._is_silent = False

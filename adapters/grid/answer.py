@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from adapters.grid.intervals import with_gaps
 from adapters.reply import Reply
 from scheduler.core.errors import InvalidInputError
 from scheduler.core.forecast import MAX_G_PER_KWH, IntensitySeries, Provenance, Quality, Scope
@@ -88,12 +89,11 @@ class Answer(Reply):
             raise self.unavailable(
                 f"no value from {format_instant(asked.start_at)} to {instant_text(inside[-1].stop_s)}"
             )
-        edges, grams = _with_gaps(inside)
+        starts_s = np.array([point.start_s for point in inside], dtype=np.int64)
+        stops_s = np.array([point.stop_s for point in inside], dtype=np.int64)
+        grams = np.array([np.nan if one.g_per_kwh is None else one.g_per_kwh for one in inside])
         return IntensitySeries.from_g_per_kwh(
-            self.zone_id,
-            np.array(edges, dtype=np.int64),
-            np.array([np.nan if value is None else value for value in grams]),
-            provenance,
+            self.zone_id, *with_gaps(starts_s, stops_s, grams), provenance
         )
 
     def _distinct(self, points: Iterable[Point]) -> list[Point]:
@@ -170,15 +170,3 @@ def _all_of(asked: Window) -> Point:
     """The whole window, of whose values none is known."""
     start_s = math.floor(asked.start_at.timestamp())
     return Point(start_s, max(math.ceil(asked.end_at.timestamp()), start_s + 1), None)
-
-
-def _with_gaps(points: list[Point]) -> tuple[list[int], list[float | None]]:
-    """Edges and values of distinct points in order, where time between two is a gap."""
-    edges, grams = [points[0].start_s], list[float | None]()
-    for point in points:
-        if point.start_s > edges[-1]:
-            edges.append(point.start_s)
-            grams.append(None)
-        edges.append(point.stop_s)
-        grams.append(point.g_per_kwh)
-    return edges, grams

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from adapters.grid.intervals import usual_step_s
+from adapters.grid.intervals import usual_step_s, with_gaps
 from adapters.table_files import Table, read_table
 from scheduler.core.errors import InvalidDataError
 from scheduler.core.forecast import (
@@ -20,11 +20,9 @@ from scheduler.core.forecast import (
     SignalKind,
 )
 from scheduler.core.names import suggest
+from scheduler.core.plausibility import SKEW_S
 from scheduler.core.timegrid import format_instant
 from scheduler.ports import Sightings
-
-_SKEW_S: Final = 300
-"""What was seen further in the future than this was seen by a clock that is wrong."""
 
 _DOUBTFUL_G: Final = 1.0
 """No grid emits so little over its lifecycle: such values may be in kilograms."""
@@ -85,7 +83,7 @@ class HistoryFile:
         if not self.has_seen:
             self._require_same(order, is_last)
         starts_s, grams = starts_s[is_last], grams[is_last]
-        edges, values = _with_gaps(starts_s, _stops_s(starts_s), grams)
+        edges, values = with_gaps(starts_s, _stops_s(starts_s), grams)
         return IntensitySeries.from_g_per_kwh(
             zone_id,
             edges,
@@ -109,7 +107,7 @@ class HistoryFile:
         seen_s = self._seen_s(rows, now_s)
         column = "fetched_at" if self.has_seen else "time"
         for wrong, why in (
-            (seen_s > now_s + _SKEW_S, "lies in the future"),
+            (seen_s > now_s + SKEW_S, "lies in the future"),
             (seen_s < self._starts_s[rows], "had not begun when it was seen: that is a forecast"),
         ):
             if wrong.any():
@@ -207,13 +205,3 @@ def _stops_s(starts_s: NDArray[np.int64]) -> NDArray[np.int64]:
         starts_s + step_s, np.append(starts_s[1:], starts_s[-1] + step_s)
     )
     return stops_s
-
-
-def _with_gaps(
-    starts_s: NDArray[np.int64], stops_s: NDArray[np.int64], grams: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Edges and values in which missing time stands as NaN."""
-    edges = np.unique(np.concatenate([starts_s, stops_s]))
-    values = np.full(len(edges) - 1, np.nan)
-    values[np.searchsorted(edges, starts_s)] = grams
-    return edges, values

@@ -1,12 +1,12 @@
-"""Intervals of values in a file, which states only when each begins."""
+"""Intervals of values: their usual step in a file, and the gaps between them."""
 
 import itertools
-import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scheduler.core.errors import InvalidDataError
 from scheduler.core.timegrid import format_instant
@@ -36,14 +36,10 @@ def require_even(path: Path, zone: str, starts_s: Sequence[int]) -> None:
 
 
 def with_gaps(
-    starts_s: Sequence[int], values: Sequence[float], step_s: int
-) -> tuple[list[int], list[float]]:
-    """Edges and values in which missing intervals stand as NaN."""
-    edges, known = [starts_s[0]], list[float]()
-    for at, value in zip(starts_s, values, strict=True):
-        if at > edges[-1]:
-            edges.append(at)
-            known.append(math.nan)
-        edges.append(at + step_s)
-        known.append(value)
-    return edges, known
+    starts_s: NDArray[np.int64], stops_s: NDArray[np.int64], values: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Edges and values of intervals that do not overlap, in which missing time stands as NaN."""
+    edges_s = np.unique(np.concatenate([starts_s, stops_s]))
+    known = np.full(len(edges_s) - 1, np.nan)
+    known[np.searchsorted(edges_s, starts_s)] = values
+    return edges_s, known

@@ -94,11 +94,13 @@ class TraceSource:
                 zone=zone_id,
                 source=self._name,
             )
-        edges, grams = with_gaps(kept, [values[at] for at in kept], step_s)
+        starts_s = np.array(kept, dtype=np.int64)
+        known = np.array([values[at] for at in kept])
+        edges_s, grams = with_gaps(starts_s, starts_s + step_s, known)
         return IntensitySeries.from_g_per_kwh(
             zone_id,
-            np.array(edges, dtype=np.int64),
-            np.array(grams),
+            edges_s,
+            grams,
             Provenance(source=source, signal=self._signal, scope=scope, quality=quality),
         )
 

@@ -59,10 +59,9 @@ def load_vintages(
 def _series(path: Path, run: IssuedRun, provenance: Provenance) -> IntensitySeries:
     starts_s = run.times_s.tolist()
     require_even(path, f"{run.zone_id}, issued at {format_instant(run.issued_at)},", starts_s)
-    edges, grams = with_gaps(starts_s, run.values[:, 0].tolist(), usual_step_s(starts_s))
-    series = IntensitySeries.from_g_per_kwh(
-        run.zone_id, np.array(edges, dtype=np.int64), np.array(grams), provenance
-    )
+    stops_s = run.times_s + usual_step_s(starts_s)
+    edges_s, grams = with_gaps(run.times_s, stops_s, run.values[:, 0])
+    series = IntensitySeries.from_g_per_kwh(run.zone_id, edges_s, grams, provenance)
     quantiles = np.rint(run.values[:, 1:] * 1000)
     if not quantiles.shape[1] or len(quantiles) != len(grams) or np.isnan(quantiles).any():
         return series

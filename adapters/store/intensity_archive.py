@@ -74,7 +74,7 @@ _CLAIMANTS: Final = """
     CREATE TABLE IF NOT EXISTS claimants (series INTEGER PRIMARY KEY, owner TEXT NOT NULL) STRICT
     """
 _CLAIM: Final = (
-    "SELECT id, claimed_until_s, coalesce(owner, ''), state FROM series LEFT JOIN claimants ON series = id"
+    "SELECT claimed_until_s, coalesce(owner, ''), state FROM series LEFT JOIN claimants ON series = id"
     " WHERE source = ? AND zone = ? AND signal = ? AND scope = ?"
 )
 
@@ -131,7 +131,7 @@ class SqliteIntensityArchive:
         """The state for the one that may fetch; None for all others."""
         with self._transaction() as db:
             series = self._series(db, key)
-            _, claimed_until_s, owner, text = db.execute(_CLAIM, _columns(key)).fetchone()
+            claimed_until_s, owner, text = db.execute(_CLAIM, _columns(key)).fetchone()
             state = FetchState(**json.loads(text))
             # What was written by a clock that ran ahead must not stop fetches until then.
             is_claimed = now_s < claimed_until_s <= until_s + _SET_BACK_S and not is_gone(owner)
@@ -155,9 +155,11 @@ class SqliteIntensityArchive:
         """Until when another process may fetch, and we may not; None where none does."""
         with self._guarded():
             row = self._db.execute(_CLAIM, _columns(key)).fetchone()
-        if row is None or row[1] <= now_s or row[2] == self._owner or is_gone(row[2]):
+        if row is None:
             return None
-        return int(row[1])
+        until_s, owner, _ = row
+        is_ours = owner == self._owner or is_gone(owner)
+        return None if until_s <= now_s or is_ours else int(until_s)
 
     def state(self, key: SeriesKey) -> FetchState:
         """How its fetches went."""
@@ -191,17 +193,11 @@ class SqliteIntensityArchive:
         if not given:
             return 0
         with self._transaction() as db:
-            number = self._series(db, key)
-            rows = _last_seen(db, number, (given[0][0], given[-1][1]), None)
-            had = {row.start_s: row for row in rows}
-            fresh = [
-                # Never before what it replaces, though the clock was set back since.
-                (number, start_s, _after(seen_s, had.get(start_s)), stop_s, value, quality)
-                for start_s, stop_s, value in given
-                if start_s not in had or had[start_s][1:4] != (stop_s, value, quality)
-            ]
-            db.executemany("INSERT OR REPLACE INTO actuals VALUES (?, ?, ?, ?, ?, ?)", fresh)
-        return len(fresh)
+            known = _Revisions(db, self._series(db, key), given[0][0], given[-1][0])
+            for start_s, stop_s, value in given:
+                known.see_last(start_s, seen_s, (stop_s, value, quality))
+            known.keep(db)
+        return len(known.fresh)
 
     def add_sightings(self, key: SeriesKey, seen: Sightings, *, quality: Quality) -> SightingCount:
         """Keeps what is new or was revised, each as of when it was seen, in one transaction."""
@@ -215,7 +211,7 @@ class SqliteIntensityArchive:
             known = _Revisions(db, number, int(seen.start_s.min()), int(seen.start_s.max()))
             for start_s, stop_s, mg, seen_s in given:
                 known.see(start_s, seen_s, (stop_s, mg, quality))
-            db.executemany("INSERT OR REPLACE INTO actuals VALUES (?, ?, ?, ?, ?, ?)", known.fresh)
+            known.keep(db)
         return SightingCount(known.new, known.revised, known.repeated)
 
     def actuals(
@@ -384,6 +380,11 @@ class _Revisions:
         for start_s, seen_s, *value in rows:
             self._told.setdefault(start_s, []).append((seen_s, (value[0], value[1], value[2])))
 
+    def see_last(self, start_s: int, seen_s: int, value: tuple[int, int, str]) -> None:
+        """As `see`, but never before what it replaces, though the clock was set back since."""
+        told = self._told.get(start_s)
+        self.see(start_s, max(seen_s, told[-1][0]) if told else seen_s, value)
+
     def see(self, start_s: int, seen_s: int, value: tuple[int, int, str]) -> None:
         """Counts the value, and remembers it where it differs from what was known by then."""
         told = self._told.setdefault(start_s, [])
@@ -399,6 +400,10 @@ class _Revisions:
         stop_s, mg, quality = value
         self.fresh.append((self._series, start_s, seen_s, stop_s, mg, quality))
 
+    def keep(self, db: sqlite3.Connection) -> None:
+        """Writes what is fresh."""
+        db.executemany("INSERT OR REPLACE INTO actuals VALUES (?, ?, ?, ?, ?, ?)", self.fresh)
+
 
 def _columns(key: SeriesKey) -> tuple[str, str, str, str]:
     return key.source, key.zone_id, key.signal, key.scope
@@ -412,10 +417,6 @@ class _Row(NamedTuple):
     mg_per_kwh: int
     quality: str
     seen_s: int
-
-
-def _after(seen_s: int, replaced: _Row | None) -> int:
-    return seen_s if replaced is None else max(seen_s, replaced.seen_s)
 
 
 def _last_seen(

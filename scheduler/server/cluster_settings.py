@@ -3,16 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from scheduler.server.schemas import DurationS
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+from scheduler.server.schemas import DurationS, Strict
 
 
-class SlurmDeviceSettings(_Strict):
+class SlurmDeviceSettings(Strict):
     """How one accelerator is asked for: its `gres`, such as `gpu:h100`; none for CPU."""
 
     gres: str | None = None
@@ -20,7 +16,7 @@ class SlurmDeviceSettings(_Strict):
     cpus_per_device: int | None = Field(default=None, ge=1)
 
 
-class SlurmSettings(_Strict):
+class SlurmSettings(Strict):
     """What is particular to a Slurm cluster; all terms are those of sbatch.
 
     Args:

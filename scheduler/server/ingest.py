@@ -14,7 +14,6 @@ from adapters.grid.history_file import HistoryFile
 from adapters.region_tables import load_regions
 from adapters.store.intensity_archive import SqliteIntensityArchive
 from scheduler.core.errors import (
-    ForecastRejectedError,
     GridtideError,
     InvalidConfigError,
     InvalidDataError,
@@ -23,7 +22,6 @@ from scheduler.core.errors import (
 )
 from scheduler.core.forecast import GAP_MG, IntensitySeries, Quality, Scope, SignalKind
 from scheduler.core.names import suggest
-from scheduler.core.plausibility import find_fault
 from scheduler.core.timegrid import Window, format_instant, parse_instant
 from scheduler.core.units import parse_duration
 from scheduler.ports import HistorySource, SeriesKey, SightingCount, Sightings
@@ -33,11 +31,9 @@ from scheduler.server.source_settings import Kind, SourceSettings
 from scheduler.server.sources import SourceBuilder
 from scheduler.server.wiring import build_clock
 from scheduler.service.built_in import NAME as BUILT_IN
+from scheduler.service.fetching import HISTORY_PIECE, PAST, require_plausible
 
 PROVIDERS: Final = tuple(kind for kind in get_args(Kind) if kind not in ("typical_week", "trace"))
-_CHUNK: Final = timedelta(days=30)
-_PAST: Final = timedelta(days=28)
-"""What a provider says is judged by so much of what is known from before."""
 _MOST_CHANGE: Final = 50.0
 """Kilograms for grams, or tonnes for megawatt-hours, are further off; no revision is."""
 _LEAST_G: Final = 0.1
@@ -107,11 +103,6 @@ class Ingestion:
         }
 
 
-def archive_path(settings: Settings) -> Path:
-    """Where the service of these settings keeps intensity."""
-    return settings.store.path.with_name("intensity.db")
-
-
 def ingest_file(
     settings: Settings,
     path: Path,
@@ -154,7 +145,7 @@ def ingest_file(
         for zone in zones or file.zone_ids
     }
     say_doubts(path, file, [key.zone_id for key in found])
-    archive = SqliteIntensityArchive(archive_path(settings))
+    archive = SqliteIntensityArchive(settings.store.intensity_path)
     try:
         for key, seen in found.items():
             _require_same_order(path, archive, key, seen)
@@ -168,7 +159,7 @@ def ingest_file(
         source=source,
         signal=signal,
         scope=scope,
-        archive=archive_path(settings),
+        archive=settings.store.intensity_path,
         zones=tuple(ingested),
     )
 
@@ -254,7 +245,7 @@ def ingest_provider(
     source = _provider(settings, kind, zone_id, wanted)
     key = SeriesKey(source.info.name, zone_id, source.info.signal, wanted)
     windows = _windows(_since(since, now), now)
-    archive = SqliteIntensityArchive(archive_path(settings))
+    archive = SqliteIntensityArchive(settings.store.intensity_path)
     parts, error = list[tuple[Sightings, SightingCount]](), None
     try:
         for number, window in enumerate(track(windows, f"{source.info.name} {zone_id}")):
@@ -273,7 +264,7 @@ def ingest_provider(
         source=key.source,
         signal=key.signal,
         scope=key.scope,
-        archive=archive_path(settings),
+        archive=settings.store.intensity_path,
         zones=(_ingested(zone_id, parts),),
         error=error,
     )
@@ -347,7 +338,7 @@ def _windows(since: datetime, now: datetime) -> list[Window]:
     """The time from then until now in pieces, newest first; none parts an hour."""
     windows, end = list[Window](), now
     while end > since:
-        begin = (end - _CHUNK).replace(minute=0, second=0, microsecond=0)
+        begin = (end - HISTORY_PIECE).replace(minute=0, second=0, microsecond=0)
         windows.append(Window(max(since, begin), end))
         end = windows[-1].start_at
     return windows
@@ -362,15 +353,8 @@ def _fetch(
     window, now_s = window_and_now_s
     series = source.fetch_actuals(key.zone_id, key.scope, window)
     begin_s = int(window.start_at.timestamp())
-    past = archive.actuals(key, since_s=begin_s - int(_PAST.total_seconds()), until_s=begin_s)
-    before = [] if past is None else [past]
-    fault = find_fault(series, zone_id=key.zone_id, now_s=now_s, past=before)
-    if fault is not None:
-        raise ForecastRejectedError(
-            f"{key.source}: what it says about zone {key.zone_id} {fault}",
-            zone=key.zone_id,
-            source=key.source,
-        )
+    past = archive.actuals(key, since_s=begin_s - int(PAST.total_seconds()), until_s=begin_s)
+    require_plausible(series, key, now_s=now_s, past=[] if past is None else [past])
     seen = _seen(series, now_s)
     return seen, archive.add_sightings(key, seen, quality=series.provenance.quality)
 

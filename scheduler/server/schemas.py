@@ -68,11 +68,13 @@ Instant = Annotated[datetime, BeforeValidator(_instant, json_schema_input_type=s
 Amount = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=False)
+class Strict(BaseModel):
+    """A model of ours: a field that it does not know is refused."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
-class InterruptibleSpec(_Strict):
+class InterruptibleSpec(Strict):
     """How the job may be paused."""
 
     min_chunk: DurationS = Field(
@@ -85,7 +87,7 @@ class InterruptibleSpec(_Strict):
     movable: bool = Field(default=False, strict=True, description="as the job's own movable")
 
 
-class WidthSpec(_Strict):
+class WidthSpec(Strict):
     """One line of a scaling profile."""
 
     gpus: int = Field(ge=1, le=MAX_GPUS, strict=True)
@@ -93,7 +95,7 @@ class WidthSpec(_Strict):
     power_w: Amount = Field(gt=0, lt=1e9, description="watts of all devices at this width")
 
 
-class ElasticSpec(_Strict):
+class ElasticSpec(Strict):
     """How wide the job may run."""
 
     min: int = Field(ge=0, le=MAX_GPUS, strict=True, description="0: it may idle")
@@ -107,14 +109,14 @@ class ElasticSpec(_Strict):
         return self
 
 
-class DataSpec(_Strict):
+class DataSpec(Strict):
     """The data that the job reads, and where they are."""
 
     gb: Amount = Field(gt=0, lt=1e9)
     region: str = Field(min_length=1, max_length=63)
 
 
-class OptionSpec(_Strict):
+class OptionSpec(Strict):
     """One hardware choice."""
 
     accelerators: str = Field(description="name and count over all nodes, such as H100:8")
@@ -123,7 +125,7 @@ class OptionSpec(_Strict):
     power_w: float | None = Field(default=None, gt=0, lt=1e9, allow_inf_nan=False)
 
 
-class ResourcesSpec(_Strict):
+class ResourcesSpec(Strict):
     """One hardware choice, or several under any_of."""
 
     accelerators: str | None = Field(default=None, description="name and count, such as H100:8")
@@ -137,7 +139,7 @@ class ResourcesSpec(_Strict):
         return self
 
 
-class JobSpec(_Strict):
+class JobSpec(Strict):
     """A job as users write it, in YAML or JSON."""
 
     name: str = Field(description="1 to 63 of a-z, 0-9 and -")
@@ -184,7 +186,7 @@ class JobSpec(_Strict):
         return self
 
 
-class AmendSpec(_Strict):
+class AmendSpec(Strict):
     """What PATCH may change."""
 
     deadline: Instant | None = None

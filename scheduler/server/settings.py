@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PrivateAttr,
     ValidationError,
@@ -21,7 +19,7 @@ from scheduler.core.errors import InvalidConfigError
 from scheduler.core.forecast import Scope, SignalKind
 from scheduler.core.units import format_duration
 from scheduler.server.cluster_settings import SlurmSettings
-from scheduler.server.schemas import DurationS, Instant, ZeroOrDurationS, describe_errors
+from scheduler.server.schemas import DurationS, Instant, Strict, ZeroOrDurationS, describe_errors
 from scheduler.server.source_settings import SourceSettings, WeatherSettings
 from scheduler.server.yaml_files import read_yaml
 from scheduler.server.zone_names import ZoneNames
@@ -48,11 +46,7 @@ def _pue(value: object) -> object:
 Pue = Annotated[float | list[float], BeforeValidator(_pue)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class ServerSettings(_Strict):
+class ServerSettings(Strict):
     """Where the service listens, and who may talk to it."""
 
     host: str = "127.0.0.1"
@@ -82,13 +76,18 @@ class ServerSettings(_Strict):
         return self
 
 
-class StoreSettings(_Strict):
+class StoreSettings(Strict):
     """What remembers the jobs."""
 
     path: Path = Path("gridtide-data/gridtide.db")
 
+    @property
+    def intensity_path(self) -> Path:
+        """Where the archive of intensity is kept: beside the store."""
+        return self.path.with_name("intensity.db")
 
-class PlanningSettings(_Strict):
+
+class PlanningSettings(Strict):
     """Slots and horizon of plans, and how often the service looks after its jobs."""
 
     slot: DurationS = 900
@@ -110,7 +109,7 @@ class PlanningSettings(_Strict):
         return seconds
 
 
-class IntensitySettings(_Strict):
+class IntensitySettings(Strict):
     """Which kilowatt-hours are compared, and where their intensity comes from."""
 
     signal: SignalKind = SignalKind.AVERAGE
@@ -140,7 +139,7 @@ class IntensitySettings(_Strict):
         return history_s
 
 
-class ClusterSettings(_Strict):
+class ClusterSettings(Strict):
     """One cluster."""
 
     id: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
@@ -188,7 +187,7 @@ class ClusterSettings(_Strict):
         return capacity
 
 
-class DataMovesSettings(_Strict):
+class DataMovesSettings(Strict):
     """What moving a gigabyte to another region takes."""
 
     kwh_per_gb: float = Field(default=_MOVES.kwh_per_gb, ge=0, le=1000, allow_inf_nan=False)
@@ -196,7 +195,7 @@ class DataMovesSettings(_Strict):
     price_per_gb: float = Field(default=_MOVES.price_per_gb, ge=0, le=1e6, allow_inf_nan=False)
 
 
-class ClockSettings(_Strict):
+class ClockSettings(Strict):
     """A clock that runs fast, for demos: real time when absent."""
 
     origin_at: Instant

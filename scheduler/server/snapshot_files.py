@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from scheduler.core.capacity import Reservation, build_capacity
 from scheduler.core.data_moves import DataMoves
@@ -36,6 +36,7 @@ from scheduler.core.units import SECONDS_PER_HOUR
 from scheduler.server.schemas import (
     DurationS,
     Instant,
+    Strict,
     ZeroOrDurationS,
     describe_errors,
 )
@@ -66,18 +67,14 @@ Pue = Annotated[float, Field(ge=1, le=5, allow_inf_nan=False)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class _Reserved(_Strict):
+class _Reserved(Strict):
     accelerator: str
     gpus: int = Field(ge=0, le=_MOST_DEVICES)
     start: Instant
     end: Instant
 
 
-class _Cluster(_Strict):
+class _Cluster(Strict):
     id: str = Field(min_length=1)
     region: str = Field(min_length=1)
     zone: str = Field(min_length=1)
@@ -88,7 +85,7 @@ class _Cluster(_Strict):
     queue_wait: ZeroOrDurationS = 0
 
 
-class _Intensity(_Strict):
+class _Intensity(Strict):
     signal: SignalKind = SignalKind.AVERAGE
     scope: Scope = Scope.LIFECYCLE
     start: Instant
@@ -99,13 +96,13 @@ class _Intensity(_Strict):
     renewable_share: Gapped | None = None
 
 
-class _DataMoves(_Strict):
+class _DataMoves(Strict):
     kwh_per_gb: Amount = DataMoves().kwh_per_gb
     gb_per_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = DataMoves().gb_per_s
     price_per_gb: Amount = DataMoves().price_per_gb
 
 
-class _Snapshot(_Strict):
+class _Snapshot(Strict):
     now: Instant
     slot: DurationS
     horizon: DurationS

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from scheduler.server.schemas import Strict
 
 Kind = Literal[
     "typical_week",
@@ -30,7 +32,7 @@ _NAMED: Final = frozenset({"carbon_aware_sdk", "watttime"})
 """Sources whose own names of places cannot be known here."""
 
 
-class SourceSettings(BaseModel):
+class SourceSettings(Strict):
     """One source of intensity in a zone's chain.
 
     Args:
@@ -38,8 +40,6 @@ class SourceSettings(BaseModel):
         token_env: variable that holds the credential; of `watttime` it is `user:password`.
         token_file: file that holds it instead.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     kind: Kind
     path: Path | None = None
@@ -70,7 +70,7 @@ class SourceSettings(BaseModel):
         return self
 
 
-class WeatherSettings(BaseModel):
+class WeatherSettings(Strict):
     """Weather forecasts, which make the built-in forecast much better.
 
     Args:
@@ -78,8 +78,6 @@ class WeatherSettings(BaseModel):
             the central point of the zone in the shipped table.
         token_env: variable that holds the key of the commercial service; token_file: file that holds it.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     kind: Literal["open_meteo"]
     url: str | None = None

@@ -19,7 +19,6 @@ from adapters.cluster.slurm_request import SlurmDevice, SlurmTerms
 from adapters.forecast_tables import load_level_coefficients
 from adapters.hardware_tables import load_hardware
 from adapters.http_client import Stop
-from adapters.store.archive_file import check_archive_file
 from adapters.store.intensity_archive import SqliteIntensityArchive
 from adapters.store.sqlite import SqliteStore
 from scheduler.core.data_moves import DataMoves
@@ -28,8 +27,8 @@ from scheduler.core.fleet import Cluster, Fleet
 from scheduler.core.hardware import HardwareTable
 from scheduler.core.names import suggest
 from scheduler.core.planner.warm import warm_up
-from scheduler.core.timegrid import format_instant
 from scheduler.ports import Check, Clock, ClusterAdapter, IntensityArchive, JobStore
+from scheduler.server.checks import archive_check, archive_file_checks, source_checks
 from scheduler.server.cluster_settings import SlurmSettings
 from scheduler.server.logs import configure_logs
 from scheduler.server.settings import ClusterSettings, Settings, load_settings
@@ -40,7 +39,7 @@ from scheduler.service.cycle import Cycle, Pace, Stages
 from scheduler.service.dependencies import Dependencies
 from scheduler.service.dispatcher import Dispatcher
 from scheduler.service.fetching import Source
-from scheduler.service.forecaster import Forecaster, SourceStatus
+from scheduler.service.forecaster import Forecaster
 from scheduler.service.job_queue import JobQueue
 from scheduler.service.lifecycle import Lifecycle
 from scheduler.service.planning import Planning, PlanningPolicy
@@ -114,7 +113,7 @@ def build_service(settings: Settings) -> Service:
     clock = build_clock(settings)
     hardware = load_hardware()
     fleet = build_fleet(settings, hardware)
-    archive = open_archive(_archive_path(settings))
+    archive = open_archive(settings.store.intensity_path)
     stop = Stop()
     builder = _source_builder(settings, fleet, clock, stop=stop)
     forecaster = build_forecaster(settings, fleet, clock, archive, builder=builder)
@@ -297,63 +296,6 @@ def open_archive(path: Path) -> SparingArchive:
         return SparingArchive(None, spare, error=error.message)
 
 
-def archive_check(archive: SparingArchive) -> Check:
-    """Whether what sources say is kept in the file."""
-    return _archive_check(archive.error)
-
-
-def _archive_check(error: str | None) -> Check:
-    detail = (
-        "keeps forecasts, history and weather"
-        if error is None
-        else f"in memory only, to be fetched again after a restart: {error}"
-    )
-    return Check(subject="intensity archive", is_ok=error is None, detail=detail)
-
-
-def source_checks(forecaster: Forecaster) -> list[Check]:
-    """One check a zone and source, and one that says on what plans in the zone rest now."""
-    checks = [
-        Check(
-            subject=f"intensity {status.zone_id} {status.source}",
-            is_ok=status.is_usable,
-            detail=_source_detail(status),
-        )
-        for status in forecaster.statuses()
-    ]
-    checks += _skipped_checks(forecaster.skipped)
-    return checks + [_serving_check(forecaster, zone_id) for zone_id in forecaster.infos]
-
-
-def _skipped_checks(skipped: Mapping[str, Sequence[str]]) -> list[Check]:
-    """One line for the sources of the common list that do not serve every zone; none where all do."""
-    if not skipped:
-        return []
-    zones = "; ".join(f"{zone_id} without {', '.join(skipped[zone_id])}" for zone_id in skipped)
-    detail = f"some do not serve every zone in this signal and scope: {zones}"
-    return [Check(subject="intensity sources", is_ok=True, detail=detail)]
-
-
-def _source_detail(status: SourceStatus) -> str:
-    if not status.is_live:
-        return "always there"
-    parts = ["" if status.age_s is None else f"{status.age_s:.0f} s old", status.error or ""]
-    if status.claimed_until is not None:
-        until = format_instant(status.claimed_until)
-        parts.append(f"being fetched by another process until {until}")
-    return "; ".join(part for part in parts if part) or "not fetched yet"
-
-
-def _serving_check(forecaster: Forecaster, zone_id: str) -> Check:
-    rests_on = forecaster.serving(zone_id)
-    if rests_on is None:
-        detail = "nothing covers the coming hour: jobs start in time, not by carbon"
-    else:
-        made = f", made {format_instant(rests_on.issued_at)}" if rests_on.issued_at else ""
-        detail = rests_on.source + made + ("; a fallback" if rests_on.is_fallback else "")
-    return Check(subject=f"plans in {zone_id} rest on", is_ok=rests_on is not None, detail=detail)
-
-
 def new_job_id(name: str) -> str:
     """A new id that begins with the job's name, so that people recognise it."""
     letters = (_ID_ALPHABET[byte % len(_ID_ALPHABET)] for byte in secrets.token_bytes(8))
@@ -395,7 +337,7 @@ def doctor(config_path: Path | None = None) -> list[Check]:
         hardware = load_hardware()
         fleet = build_fleet(settings, hardware)
         clock = build_clock(settings)
-        archive = _archive_check_of(_archive_path(settings))
+        archive = archive_file_checks(settings.store.intensity_path)
         forecaster = build_forecaster(settings, fleet, clock, SqliteIntensityArchive(None))
         now = clock.now()
         forecaster.refresh(
@@ -410,21 +352,6 @@ def doctor(config_path: Path | None = None) -> list[Check]:
         *source_checks(forecaster),
         *(check for adapter in clusters for check in adapter.checks()),
     ]
-
-
-def _archive_path(settings: Settings) -> Path:
-    return settings.store.path.with_name("intensity.db")
-
-
-def _archive_check_of(path: Path) -> list[Check]:
-    """What is to be said of an archive that is there; none is made, and nothing written."""
-    if not path.exists():
-        return []
-    try:
-        check_archive_file(path)
-    except StoreError as error:
-        return [_archive_check(error.message)]
-    return [_archive_check(None)]
 
 
 def _build_chain(zone_id: str, settings: Settings, built: Sequence[Source]) -> list[Source]:

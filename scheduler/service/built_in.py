@@ -31,7 +31,7 @@ from scheduler.ports import (
     SeriesKey,
     WeatherSource,
 )
-from scheduler.service.fetching import CLAIM_S, FIRST_RETRY_S, LONGEST_BREAK_S, Link
+from scheduler.service.fetching import CLAIM_S, Link, break_s
 
 _log = structlog.get_logger(__name__)
 
@@ -273,10 +273,7 @@ class BuiltIn:
                 "weather_fetch_failed", zone=zone_id, error=str(error), exc_info=not is_expected
             )
             failures = state.failures + 1
-            wait_s = min(
-                FIRST_RETRY_S * 2 ** min(failures - 1, 10),
-                max(source.info.cadence_s, LONGEST_BREAK_S),
-            )
+            wait_s = break_s(failures, source.info.cadence_s)
             done = replace(state, failures=failures, error=str(error))
         else:
             wait_s = max(source.info.cadence_s, _WEATHER_EVERY_S)

@@ -38,9 +38,10 @@ PIECE_TRIES: Final = 3
 """A piece of history that fails so often, while the newest values come, is taken for the end of it."""
 _REVISED: Final = timedelta(days=3)
 """Actual values are asked for again for so long: sources revise them."""
-_CHUNK: Final = timedelta(days=30)
+HISTORY_PIECE: Final = timedelta(days=30)
 """History is fetched backwards in pieces of this length."""
-_PAST: Final = timedelta(days=28)
+PAST: Final = timedelta(days=28)
+"""What a source says is judged by so much of what it said before."""
 _DAY_S: Final = 86_400
 _JITTER: Final = 0.1
 
@@ -151,16 +152,11 @@ class Fetcher:
         failed = [fault for fault in faults if fault is not None]
         if len(failed) < len(faults):
             state = replace(state, fetched_s=state.tried_s)
-        cadence_s = link.source.info.cadence_s
         if not failed:
-            is_more = _lacks_history(link, plan, state)
-            return replace(state, failures=0), min(
-                cadence_s, PIECE_EVERY_S if is_more else cadence_s
-            )
+            return replace(state, failures=0), _rest_s(link, plan, state)
         failures = state.failures + 1
-        break_s = min(cadence_s, FIRST_RETRY_S) * 2 ** min(failures - 1, 10)
+        wait_s = break_s(failures, link.source.info.cadence_s)
         state = replace(state, failures=failures, error=failed[0].message)
-        wait_s = min(break_s, max(cadence_s, LONGEST_BREAK_S))
         return state, max(wait_s, *(fault.asked_s for fault in failed))
 
     def _add_forecast(self, link: Link, plan: FetchPlan) -> None:
@@ -180,7 +176,7 @@ class Fetcher:
         now, since = self._clock.now(), plan.since
         if plan.history:
             lately = now - min(_REVISED, timedelta(seconds=link.source.info.history_s))
-            past = self._actuals(link, now - _PAST, now)
+            past = self._actuals(link, now - PAST, now)
             known_until = lately if past is None else _at(past.coverage_s[1])
             since = min(since, lately, known_until)
         return since if since < now else None
@@ -193,23 +189,20 @@ class Fetcher:
         """The piece of history before the one that was fetched last; and seconds until the next try."""
         assert state.tried_s is not None
         stop_s, goal_s = _reached_s(state), _goal_s(link, plan, state)
-        start_s = max(goal_s, stop_s - int(_CHUNK.total_seconds()))
+        start_s = max(goal_s, stop_s - int(HISTORY_PIECE.total_seconds()))
         window = Window(_at(start_s), _at(stop_s))
-        cadence_s = link.source.info.cadence_s
         fault = self._fault_of(lambda: self._add_actuals(link, window), link)
         if fault is None:
             del self._failed_pieces[link.key]
             state = replace(state, reached_s=start_s)
-            if _lacks_history(link, plan, state):
-                return state, min(cadence_s, PIECE_EVERY_S)
-            return state, cadence_s
+            return state, _rest_s(link, plan, state)
         self._failed_pieces[link.key] += 1
         why = f"history before {format_instant(window.end_at)}: {fault.message}"
         state = replace(state, error=why)
         if self._failed_pieces[link.key] >= PIECE_TRIES:
             _log.warning("history_ends", source=link.key.source, zone=link.key.zone_id)
             state = replace(state, reached_s=goal_s)
-        return state, max(cadence_s, fault.asked_s)
+        return state, max(link.source.info.cadence_s, fault.asked_s)
 
     # --------------------------------------------------------------------- both
 
@@ -244,27 +237,19 @@ class Fetcher:
         self._archive.add_actuals(link.key, series, seen_s=self._now_s())
 
     def _require_plausible(self, link: Link, series: IntensitySeries, window: Window) -> None:
-        fault = find_fault(
-            series, zone_id=link.key.zone_id, now_s=self._now_s(), past=self._past(link, window)
-        )
-        if fault is not None:
-            raise ForecastRejectedError(
-                f"{link.key.source}: what it says about zone {link.key.zone_id} {fault}",
-                zone=link.key.zone_id,
-                source=link.key.source,
-            )
+        require_plausible(series, link.key, now_s=self._now_s(), past=self._past(link, window))
 
     def _past(self, link: Link, window: Window) -> list[IntensitySeries]:
         """Actual values around the window; of a source without any, a forecast a day."""
         around = (
-            self._actuals(link, window.start_at - _PAST, window.start_at),
-            self._actuals(link, window.end_at, window.end_at + _PAST),
+            self._actuals(link, window.start_at - PAST, window.start_at),
+            self._actuals(link, window.end_at, window.end_at + PAST),
         )
         known = [series for series in around if series is not None]
         if known or not isinstance(link.source, ForecastSource):
             return known
         now_s = self._now_s()
-        vintages = self._archive.vintages(link.key, since_s=now_s - int(_PAST.total_seconds()))
+        vintages = self._archive.vintages(link.key, since_s=now_s - int(PAST.total_seconds()))
         by_day = {one.issued_s // _DAY_S: one.series for one in vintages if one.issued_s <= now_s}
         return list(by_day.values())
 
@@ -283,6 +268,25 @@ class Fetcher:
 
     def _now_s(self) -> int:
         return int(self._clock.now().timestamp())
+
+
+def require_plausible(
+    series: IntensitySeries, key: SeriesKey, *, now_s: int, past: Sequence[IntensitySeries]
+) -> None:
+    """Raises ForecastRejectedError where what a source says cannot be true; see `find_fault`."""
+    fault = find_fault(series, zone_id=key.zone_id, now_s=now_s, past=past)
+    if fault is not None:
+        raise ForecastRejectedError(
+            f"{key.source}: what it says about zone {key.zone_id} {fault}",
+            zone=key.zone_id,
+            source=key.source,
+        )
+
+
+def break_s(failures: int, cadence_s: int) -> int:
+    """Seconds to leave a source alone after so many failures in a row: twice as long each time."""
+    growing_s = min(cadence_s, FIRST_RETRY_S) << min(failures - 1, 10)
+    return min(growing_s, max(cadence_s, LONGEST_BREAK_S))
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +327,12 @@ def _goal_s(link: Link, plan: FetchPlan, state: FetchState) -> int:
     """How far back history is wanted, and there is any."""
     assert state.tried_s is not None
     return state.tried_s - min(int(plan.history.total_seconds()), link.source.info.history_s)
+
+
+def _rest_s(link: Link, plan: FetchPlan, state: FetchState) -> int:
+    """Seconds until the next fetch where all went well: sooner while history is still to come."""
+    cadence_s = link.source.info.cadence_s
+    return min(cadence_s, PIECE_EVERY_S) if _lacks_history(link, plan, state) else cadence_s
 
 
 def _lacks_history(link: Link, plan: FetchPlan, state: FetchState) -> bool:

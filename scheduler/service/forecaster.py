@@ -17,7 +17,6 @@ from scheduler.core.forecast import (
     IntensitySeries,
     Provenance,
     Scope,
-    SignalKind,
     build_matrix,
 )
 from scheduler.core.forecasting.scores import Score
@@ -37,8 +36,6 @@ from scheduler.ports import (
 from scheduler.service.built_in import NAME as BUILT_IN
 from scheduler.service.built_in import BuiltIn
 from scheduler.service.fetching import Fetcher, FetchPlan, Link, Source
-
-__all__ = ["Forecaster", "Source", "SourceStatus"]
 
 _log = structlog.get_logger(__name__)
 
@@ -233,21 +230,20 @@ class Forecaster:
         links = self._links[zone_id]
         layers, is_degraded = list[IntensitySeries](), False
         built = self._built(zone_id, now)
+        last_live = max((i for i, link in enumerate(links) if link.source.info.is_live), default=-1)
         for index, link in enumerate(links):
-            is_last_live = built is not None and not any(
-                later.source.info.is_live for later in links[index + 1 :]
-            )
             series = self._future(link, window, now)
-            if link.source.info.is_live and series is not None and built is not None:
-                # It is blended with what this source published, by what each was worth.
-                layers.append(_marked(built, is_fallback=is_degraded or _is_fallback(built)))
+            is_forecast = isinstance(link.source, ForecastSource)
+            is_serving = series is not None and link.source.info.is_live
+            if built is not None and (is_serving or index == last_live):
+                # Blended with what this source published; or, where no live one serves, in their place.
+                is_missing = is_forecast and series is None
+                is_fallback = is_degraded or is_missing or built.provenance.is_fallback
+                layers.append(_marked(built, is_fallback=is_fallback))
                 built = None
             if series is not None:
                 layers.append(_marked(series, is_fallback=index > 0))
-            is_degraded |= isinstance(link.source, ForecastSource)
-            if built is not None and link.source.info.is_live and is_last_live:
-                layers.append(_marked(built, is_fallback=is_degraded or _is_fallback(built)))
-                built = None
+            is_degraded |= is_forecast
         return layers
 
     def _future(self, link: Link, window: Window, now: datetime) -> IntensitySeries | None:
@@ -304,7 +300,7 @@ class Forecaster:
         lines = []
         for zone_id, links in self._links.items():
             lines += [self._status(link, now) for link in links]
-            if self._built_in is not None and any(link.source.info.is_live for link in links):
+            if self._built_in is not None and self._live_in(zone_id):
                 lines.append(self._built_in_status(self._built_in, zone_id, now))
         return lines
 
@@ -360,9 +356,7 @@ class Forecaster:
     # ------------------------------------------------------------------------- inside
 
     def _live_links(self) -> list[Link]:
-        return [
-            link for links in self._links.values() for link in links if link.source.info.is_live
-        ]
+        return [link for zone_id in self._links for link in self._live_in(zone_id)]
 
     def _live_in(self, zone_id: str) -> list[Link]:
         return [link for link in self._links[zone_id] if link.source.info.is_live]
@@ -397,15 +391,11 @@ def _linked(zone_id: str, chain: Sequence[Source], scope: Scope) -> list[Link]:
     seen: Counter[str] = Counter()
     links = []
     for source in chain:
-        name, signal = source.info.name, source.info.signal
+        name = source.info.name
         seen[name] += 1
         label = name if seen[name] == 1 else f"{name}#{seen[name]}"
-        links.append(Link(source, SeriesKey(label, zone_id, SignalKind(signal), scope)))
+        links.append(Link(source, SeriesKey(label, zone_id, source.info.signal, scope)))
     return links
-
-
-def _is_fallback(series: IntensitySeries) -> bool:
-    return series.provenance.is_fallback
 
 
 def _marked(series: IntensitySeries, *, is_fallback: bool) -> IntensitySeries:

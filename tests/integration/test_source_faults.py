@@ -19,15 +19,14 @@ from adapters.http_client import Limits
 from scheduler.core.forecast import ForecastMatrix, Provenance, Quality, Scope, SignalKind
 from scheduler.core.timegrid import SlotGrid, Window, format_instant
 from scheduler.ports import SeriesKey
+from scheduler.server.checks import archive_check, source_checks
 from scheduler.server.settings import Settings
 from scheduler.server.sources import SourceBuilder
 from scheduler.server.wiring import (
-    archive_check,
     build_fleet,
     build_forecaster,
     doctor,
     open_archive,
-    source_checks,
 )
 from tests.fakes.clock import ManualClock
 from tests.fakes.energy_charts import FakeEnergyCharts

@@ -81,9 +81,9 @@ class HourlyForecast:
 
         The median is the expected intensity; quantiles never cross it.
         """
-        outwards = np.clip(0.5 + _STRETCH * (share - 0.5), 0.0, 1.0)
-        if not len(self.errors):
+        if share == 0.5 or not len(self.errors):
             return self.g_per_kwh
+        outwards = np.clip(0.5 + _STRETCH * (share - 0.5), 0.0, 1.0)
         counts = (~np.isnan(self.errors)).sum(axis=0)
         position = outwards * np.maximum(counts - 1, 0)
         low = np.floor(position).astype(np.int64)
@@ -91,9 +91,9 @@ class HourlyForecast:
         columns = np.arange(len(self.logs))
         part = position - low
         error = (1 - part) * self.errors[low, columns] + part * self.errors[high, columns]
-        error = np.nan_to_num(error)
-        bounded = error if share == 0.5 else (np.minimum if share < 0.5 else np.maximum)(error, 0.0)
-        return np.exp(self.logs + (0.0 if share == 0.5 else bounded))
+        away = np.minimum if share < 0.5 else np.maximum
+        bounded: NDArray[np.float64] = away(np.nan_to_num(error), 0.0)
+        return np.exp(self.logs + bounded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,14 +198,9 @@ def fit_model(known: Known, *, anchor: int, n_days: int, has_weather: bool) -> F
     count = max(0, (anchor - first) // DAY - reach)
     anchors = anchor - DAY * np.arange(count, 0, -1)
     weights = 0.5 ** ((anchor - anchors) / DAY / HALF_LIFE_DAYS)
-    own_share = float(
-        np.clip(
-            (known.history.until(anchor).known_days - OWN_FROM_DAYS)
-            / (OWN_FULL_DAYS - OWN_FROM_DAYS),
-            0,
-            1,
-        )
-    )
+    seen = known.history.until(anchor)
+    learned = (seen.known_days - OWN_FROM_DAYS) / (OWN_FULL_DAYS - OWN_FROM_DAYS)
+    own_share = float(np.clip(learned, 0, 1))
     fits, days = list[RidgeFit](), list[NDArray[np.float64]]()
     for day in range(n_days):
         features, base = history_features(known.history, anchors, day)
@@ -219,7 +214,7 @@ def fit_model(known: Known, *, anchor: int, n_days: int, has_weather: bool) -> F
             past = own_share * (base + left_out) + (1 - own_share) * past
             fits.append(fit)
         days.append(past[-_ROWS:])
-    seen = known.history.until(anchor).logs()
+    logs = seen.logs()
     return FittedModel(
         anchor=anchor,
         n_days=n_days,
@@ -228,7 +223,7 @@ def fit_model(known: Known, *, anchor: int, n_days: int, has_weather: bool) -> F
         past=np.concatenate(days, axis=1),
         fits=tuple(fits),
         own_share=own_share,
-        bounds=(float(np.nanmin(seen)), float(np.nanmax(seen))),
+        bounds=(float(np.nanmin(logs)), float(np.nanmax(logs))),
     )
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scheduler.core.forecast import IntensitySeries
-from scheduler.core.forecasting.hourly import HOUR_S, HourlySeries
+from scheduler.core.forecasting.hourly import HourlySeries
+from scheduler.core.forecasting.issues import Issues, in_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +29,10 @@ class Vintages:
 
     def __init__(self, vintages: Iterable[Vintage]) -> None:
         """Of two issued together the last one counts."""
-        latest = {one.issued_s: one for one in vintages}
-        ordered = [latest[issued_s] for issued_s in sorted(latest)]
+        ordered = in_order(vintages)
         hourly = [HourlySeries.of([one.series]) for one in ordered]
         length = max((len(one.g_per_kwh) for one in hourly), default=1)
-        self._issued_hour = np.array(
-            [-(-one.issued_s // HOUR_S) for one in ordered], dtype=np.int64
-        )
+        self._issues = Issues(ordered)
         self._first_hour = np.array([one.first_hour for one in hourly], dtype=np.int64)
         self._logs = np.full((len(ordered), length), np.nan)
         for row, one in enumerate(hourly):
@@ -42,8 +40,7 @@ class Vintages:
 
     def newest_hour(self, known_by: int) -> int | None:
         """When the newest forecast known by that hour was issued; None where there is none."""
-        row = int(np.searchsorted(self._issued_hour, known_by, side="right")) - 1
-        return int(self._issued_hour[row]) if row >= 0 else None
+        return self._issues.newest_hour(known_by)
 
     def logs_at(self, hours: NDArray[np.int64], known_by: NDArray[np.int64]) -> NDArray[np.float64]:
         """Log intensity at these hours by the newest forecast known; NaN where it says nothing.
@@ -52,9 +49,9 @@ class Vintages:
             hours: hours since the epoch, shape (n, hours).
             known_by: hour at which it had to be known, shape (n,).
         """
-        if not len(self._issued_hour):
+        if not len(self._issues):
             return np.full(hours.shape, np.nan)
-        row = (np.searchsorted(self._issued_hour, known_by, side="right") - 1)[:, None]
+        row = self._issues.rows(known_by)[:, None]
         lead = hours - self._first_hour[row]
         length = self._logs.shape[1]
         found = self._logs[row, np.clip(lead, 0, length - 1)]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from scheduler.core.forecasting.features import DAY, weekday_of
 from scheduler.core.forecasting.hourly import HOUR_S
+from scheduler.core.forecasting.issues import Issues, in_order
 
 VARIABLES: Final = (
     "wind_speed_ms",
@@ -46,29 +47,25 @@ class WeatherRuns:
 
     def __init__(self, runs: Iterable[WeatherRun]) -> None:
         """Brings every run to whole hours; of two runs issued together the last one counts."""
-        latest = {run.issued_s: run for run in runs if len(run.times_s)}
-        ordered = [latest[issued_s] for issued_s in sorted(latest)]
+        ordered = in_order(run for run in runs if len(run.times_s))
         hourly = [_hourly(run) for run in ordered]
         self._length = np.array([len(values) for _, values in hourly], dtype=np.int64)
-        self._issued_hour = np.array(
-            [-(-run.issued_s // HOUR_S) for run in ordered], dtype=np.int64
-        )
+        self._issues = Issues(ordered)
         self._first_hour = np.array([first for first, _ in hourly], dtype=np.int64)
         self._values = np.full((len(ordered), self._length.max(initial=1), len(VARIABLES)), np.nan)
         for row, (_, values) in enumerate(hourly):
             self._values[row, : len(values)] = values
 
     def __len__(self) -> int:
-        return len(self._issued_hour)
+        return len(self._issues)
 
     def newest_hour(self, known_by: int) -> int | None:
         """When the newest run known by that hour was issued; None where there is none."""
-        row = int(np.searchsorted(self._issued_hour, known_by, side="right")) - 1
-        return int(self._issued_hour[row]) if row >= 0 else None
+        return self._issues.newest_hour(known_by)
 
     def count_between(self, first_hour: int, stop_hour: int) -> int:
         """How many runs were issued in these hours."""
-        return int(((self._issued_hour >= first_hour) & (self._issued_hour < stop_hour)).sum())
+        return self._issues.count_between(first_hour, stop_hour)
 
     def at(self, hours: NDArray[np.int64], known_by: NDArray[np.int64]) -> NDArray[np.float64]:
         """Weather at these hours by the newest run known at each.
@@ -84,7 +81,7 @@ class WeatherRuns:
         """
         if not len(self):
             return np.full((*hours.shape, len(VARIABLES)), np.nan)
-        row = np.searchsorted(self._issued_hour, known_by, side="right") - 1
+        row = self._issues.rows(known_by)
         lead = hours - self._first_hour[row]
         beyond = lead - self._length[row] + 1
         lead = np.where(beyond > 0, lead - DAY * -(-beyond // DAY), lead)

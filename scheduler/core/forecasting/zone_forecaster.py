@@ -1,5 +1,6 @@
 """Forecasts of one zone at any hour, fitting models as they are needed."""
 
+from dataclasses import replace
 from typing import Final
 
 from scheduler.core.errors import ForecastUnavailableError
@@ -45,7 +46,7 @@ class ZoneForecaster:
                 f"the forecast; needed are at least 1 day, ending at most {MAX_LAG_H // DAY} days before",
                 zone=self._zone_id,
             )
-        known = Known(history, self._known.level, self._known.weather, self._known.published)
+        known = replace(self._known, history=history)
         n_days = -(-(lag + n_hours) // DAY)
         made = self._model(known, anchor, lag, n_days).forecast(known, anchor, issued_hour)
         part = slice(lag, lag + n_hours)

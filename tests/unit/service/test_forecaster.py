@@ -14,7 +14,8 @@ from scheduler.core.errors import ForecastRejectedError, InvalidInputError
 from scheduler.core.forecast import ForecastMatrix, IntensitySeries, Provenance, Quality, Scope
 from scheduler.core.timegrid import SlotGrid, Window
 from scheduler.ports import SourceInfo
-from scheduler.service.forecaster import Forecaster, Source
+from scheduler.service.fetching import Source
+from scheduler.service.forecaster import Forecaster
 from tests.fakes.clock import ManualClock
 from tests.fakes.loopback_http import json_reply
 from tests.fakes.national_grid_gb import FakeNationalGridGB

@@ -1,0 +1,79 @@
+"""What `doctor` and `/readyz` say about where intensity comes from."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from adapters.store.archive_file import check_archive_file
+from scheduler.core.errors import StoreError
+from scheduler.core.timegrid import format_instant
+from scheduler.ports import Check
+from scheduler.service.forecaster import Forecaster, SourceStatus
+from scheduler.service.sparing_archive import SparingArchive
+
+
+def archive_check(archive: SparingArchive) -> Check:
+    """Whether what sources say is kept in the file."""
+    return _archive_check(archive.error)
+
+
+def _archive_check(error: str | None) -> Check:
+    detail = (
+        "keeps forecasts, history and weather"
+        if error is None
+        else f"in memory only, to be fetched again after a restart: {error}"
+    )
+    return Check(subject="intensity archive", is_ok=error is None, detail=detail)
+
+
+def source_checks(forecaster: Forecaster) -> list[Check]:
+    """One check a zone and source, and one that says on what plans in the zone rest now."""
+    checks = [
+        Check(
+            subject=f"intensity {status.zone_id} {status.source}",
+            is_ok=status.is_usable,
+            detail=_source_detail(status),
+        )
+        for status in forecaster.statuses()
+    ]
+    checks += _skipped_checks(forecaster.skipped)
+    return checks + [_serving_check(forecaster, zone_id) for zone_id in forecaster.infos]
+
+
+def _skipped_checks(skipped: Mapping[str, Sequence[str]]) -> list[Check]:
+    """One line for the sources of the common list that do not serve every zone; none where all do."""
+    if not skipped:
+        return []
+    zones = "; ".join(f"{zone_id} without {', '.join(skipped[zone_id])}" for zone_id in skipped)
+    detail = f"some do not serve every zone in this signal and scope: {zones}"
+    return [Check(subject="intensity sources", is_ok=True, detail=detail)]
+
+
+def _source_detail(status: SourceStatus) -> str:
+    if not status.is_live:
+        return "always there"
+    parts = ["" if status.age_s is None else f"{status.age_s:.0f} s old", status.error or ""]
+    if status.claimed_until is not None:
+        until = format_instant(status.claimed_until)
+        parts.append(f"being fetched by another process until {until}")
+    return "; ".join(part for part in parts if part) or "not fetched yet"
+
+
+def _serving_check(forecaster: Forecaster, zone_id: str) -> Check:
+    rests_on = forecaster.serving(zone_id)
+    if rests_on is None:
+        detail = "nothing covers the coming hour: jobs start in time, not by carbon"
+    else:
+        made = f", made {format_instant(rests_on.issued_at)}" if rests_on.issued_at else ""
+        detail = rests_on.source + made + ("; a fallback" if rests_on.is_fallback else "")
+    return Check(subject=f"plans in {zone_id} rest on", is_ok=rests_on is not None, detail=detail)
+
+
+def archive_file_checks(path: Path) -> list[Check]:
+    """What is to be said of an archive that is there; none is made, and nothing written."""
+    if not path.exists():
+        return []
+    try:
+        check_archive_file(path)
+    except StoreError as error:
+        return [_archive_check(error.message)]
+    return [_archive_check(None)]
