@@ -21,14 +21,17 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -m "not external" --cov --cov-report=term:skip-covered
 	$(BIN)/python -m coverage report --include="scheduler/core/*" --fail-under=100
-	@echo "skipped: tests marked external (they need Chromium and Slurm); run them with: make test-external"
+	@echo "skipped: tests marked external (they need Chromium, Redis and Slurm); run them with: make test-external"
 
 test-quick: setup
 	$(BIN)/python -m pytest -m "not external and not slow" -q
 
 test-external: setup
 	tests/testbeds/chromium
+	tests/testbeds/charts
+	tests/testbeds/redis up
 	tests/testbeds/slurm up east west
+	GRIDTIDE_SLURM_LUA=deploy/slurm/job_submit.lua tests/testbeds/slurm up south
 	$(BIN)/python -m pytest -m external
 
 check: lint types imports

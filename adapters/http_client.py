@@ -1,24 +1,22 @@
 """Outgoing HTTP for all providers: timeouts, bounded bodies, bounded retries with jitter, typed errors."""
 
 import contextlib
-import ipaddress
 import json
 import logging
 import random
 import socket
 import threading
-import urllib.parse
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Final, Self
-from xml.sax.saxutils import escape
 
 import httpx
 
-from scheduler.core.errors import ForecastUnavailableError, InvalidConfigError
+from adapters.http_secrets import require_safe, written_forms
+from scheduler.core.errors import ForecastUnavailableError
 
 _RETRIED: Final = frozenset({429, 500, 502, 503, 504})
 _MAX_WAIT_S: Final = 30.0
@@ -30,6 +28,11 @@ _MAX_ANSWER: Final = 2000
 _LEAST_SECRET: Final = 6
 """Shorter ones may be part of any word or number of a usable answer."""
 _JSON: Final = frozenset({"application/json"})
+_UNSENT: Final = (
+    *(httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout),
+    *(httpx.InvalidURL, httpx.UnsupportedProtocol),
+)
+"""Failures before the first byte of a request was sent."""
 XML: Final = frozenset({"application/xml", "text/xml"})
 
 Params = Mapping[str, str | Sequence[str]]
@@ -56,6 +59,22 @@ class Limits:
     total_s: float = 20.0
     max_body_bytes: int = 4_000_000
     attempts: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class HttpReply:
+    """What a server answered, whatever its status; the text is without our own secrets."""
+
+    status: int
+    text: str
+
+
+class NoReplyError(Exception):
+    """A request without a usable answer; `was_sent` is False where it cannot have arrived."""
+
+    def __init__(self, why: str, *, was_sent: bool) -> None:
+        super().__init__(why)
+        self.was_sent = was_sent
 
 
 class Stop:
@@ -135,7 +154,7 @@ class HttpClient:
         chance: random.Random | None = None,
         stop: Stop | None = None,
     ) -> None:
-        _require_safe(base_url, has_secrets=bool(headers or secret_params))
+        require_safe(base_url, has_secrets=bool(headers or secret_params))
         self._secret_params = dict(secret_params or {})
         self._secrets = (*(headers or {}).values(), *self._secret_params.values())
         self.base_url: Final = base_url.rstrip("/")
@@ -198,6 +217,51 @@ class HttpClient:
         except UnicodeDecodeError as error:
             raise self._failure("answered with text that is not UTF-8", path) from error
 
+    def send(
+        self,
+        method: str,
+        path: str,
+        params: Params | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        plain_headers: Mapping[str, str] | None = None,
+        document: object = None,
+    ) -> HttpReply:
+        """The answer to one request, made once: for servers whose refusals are worth reading.
+
+        Args:
+            method: GET, POST or DELETE.
+            path: below the base URL.
+            params: of the query.
+            headers: of this request alone; never part of an error or of the answer.
+            plain_headers: likewise, but no secrets.
+            document: sent as JSON where given.
+
+        Raises:
+            NoReplyError: no answer that can be read, in time and in full.
+        """
+        content = None if document is None else json.dumps(document).encode("ascii")
+        wish = _Wish(path, params or {}, headers or {}, _JSON, method, content, plain_headers or {})
+        if self._stop.is_set:
+            raise NoReplyError("was given up: the service stops", was_sent=False)
+        with (
+            _Deadline(self._limits.total_s) as deadline,
+            self._stop.cutting(deadline.cut),
+        ):
+            try:
+                with contextlib.closing(self._open(wish, deadline)) as reply:
+                    text = self._body(reply, path, deadline).decode("utf-8", "replace")
+                    return HttpReply(
+                        reply.status_code, self._blanked(text, wish, least=_LEAST_SECRET)
+                    )
+            except _UNSENT as error:
+                raise NoReplyError(f"no answer: {type(error).__name__}", was_sent=False) from error
+            except (httpx.TransportError, zlib.error) as error:
+                why = deadline.why(f"no answer: {type(error).__name__}")
+                raise NoReplyError(why, was_sent=True) from error
+            except (_TryAgainError, ForecastUnavailableError) as error:
+                raise NoReplyError(str(error), was_sent=True) from error
+
     def _tried(self, wish: "_Wish") -> bytes | None:
         for attempt in range(1, self._limits.attempts + 1):
             self._require_going_on(wish)
@@ -220,7 +284,7 @@ class HttpClient:
 
     def require_private(self) -> None:
         """Raises InvalidConfigError where headers would go over plain http to another machine."""
-        _require_safe(self.base_url, has_secrets=True)
+        require_safe(self.base_url, has_secrets=True)
 
     def close(self) -> None:
         """Closes the connections."""
@@ -245,15 +309,21 @@ class HttpClient:
 
     def _open(self, wish: "_Wish", deadline: "_Deadline") -> httpx.Response:
         request = self._client.build_request(
-            "GET",
+            wish.method,
             wish.path,
             params=[*wish.pairs, *self._secret_params.items()] or None,
-            headers={"Accept": ", ".join(sorted(wish.media)), **wish.headers},
+            content=wish.content,
+            headers={
+                "Accept": ", ".join(sorted(wish.media)),
+                **({} if wish.content is None else {"Content-Type": "application/json"}),
+                **wish.plain_headers,
+                **wish.headers,
+            },
             extensions={"trace": deadline.watch},
         )
         for _ in range(_MAX_REDIRECTS + 1):
             reply = self._client.send(request, stream=True)
-            if reply.next_request is None:
+            if reply.next_request is None or wish.method != "GET":
                 return reply
             reply.close()
             request = reply.next_request
@@ -305,7 +375,7 @@ class HttpClient:
             # "Bearer <token>" may come back without its first word.
             for part in (secret, secret.partition(" ")[2])
             if len(part) >= least
-            for form in _written(part)
+            for form in written_forms(part)
         }
         for form in sorted(shown, key=len, reverse=True):
             text = text.replace(form, "***")
@@ -343,6 +413,9 @@ class _Wish:
     params: Params
     headers: Mapping[str, str]
     media: frozenset[str]
+    method: str = "GET"
+    content: bytes | None = None
+    plain_headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -387,6 +460,10 @@ class _Deadline:
         if self._has_passed:
             raise _TryAgainError(f"took longer than {self._seconds:g} s")
 
+    def why(self, otherwise: str) -> str:
+        """Why the try failed: its time was up, or what is given."""
+        return f"took longer than {self._seconds:g} s" if self._has_passed else otherwise
+
     def cut(self) -> None:
         """Ends the try now."""
         self._has_passed = True
@@ -394,45 +471,6 @@ class _Deadline:
             with contextlib.suppress(OSError):
                 # Not its own method: on TLS that would drop the session under the reading thread.
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-
-
-def _require_safe(base_url: str, *, has_secrets: bool) -> None:
-    """Refuses a URL without repeating it, for it may hold a password."""
-    try:
-        url = httpx.URL(base_url)
-    except httpx.InvalidURL:
-        url = httpx.URL("")
-    if url.scheme not in {"http", "https"} or not url.host or url.query or url.fragment:
-        why = "must be http or https and a host, such as https://api.example.org"
-    elif url.userinfo:
-        why = "must not hold a user name or password"
-    elif has_secrets and url.scheme == "http" and not _is_loopback(url.host):
-        why = "must be https, for secrets go with every request"
-    else:
-        return
-    raise InvalidConfigError(f"url: {why}", field="url", valid="https://host[:port][/path]")
-
-
-def _written(secret: str) -> tuple[str, ...]:
-    """How a secret may stand in an answer: as it is, in a query, in JSON or in XML."""
-    in_query = urllib.parse.quote(secret, safe="")
-    in_json = json.dumps(secret)[1:-1]
-    return (
-        secret,
-        in_query,
-        in_query.lower(),
-        urllib.parse.quote_plus(secret),
-        in_json,
-        in_json.replace("/", r"\/"),
-        escape(secret, {'"': "&quot;", "'": "&apos;"}),
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _retry_after_s(reply: httpx.Response) -> float | None:

@@ -158,6 +158,10 @@ class GridtideClient:
         if reply.status_code not in (200, 503):
             raise _error(reply)
         document: Document = reply.json()
+        if not document["complete"]:
+            raise GridtideError(
+                "authorization: a bearer token of this service is needed to see all checks"
+            )
         return document
 
     def _create(self, path: str, document: Document, key: str | None) -> Document:

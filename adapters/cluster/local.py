@@ -21,6 +21,7 @@ from scheduler.core.errors import (
     DispatchRejectedError,
     DispatchUncertainError,
 )
+from scheduler.core.slurm_terms import JobSlurm
 from scheduler.core.timegrid import Window
 from scheduler.ports import Capability, Check, Clock, Dispatch, RunState, RunStatus
 
@@ -147,7 +148,7 @@ class LocalCluster:
                 self._thaw(run)  # a frozen one must wake up to act on it
                 run.write("stop.json", {"kill_at_s": self._wall() + grace_s})
 
-    def free_devices(self) -> Mapping[str, int]:
+    def free_devices(self, slurm: JobSlurm | None = None) -> Mapping[str, int]:
         """See `ClusterAdapter`."""
         with self._reachable():
             self._reap()
@@ -207,6 +208,8 @@ class LocalCluster:
             why = f"{dispatch.gpus} {dispatch.accelerator} asked, it has {self._devices[dispatch.accelerator]}"
         elif dispatch.num_nodes != 1:
             why = f"{dispatch.num_nodes} nodes asked, it is one machine"
+        elif dispatch.slurm is not None:
+            why = "the job has terms for Slurm, which it is not"
         if why:
             raise DispatchRejectedError(f"{self._cluster_id}: {why}", cluster=self._cluster_id)
 

@@ -1,4 +1,4 @@
-"""A Slurm cluster, through its commands: sbatch, squeue, sacct, scontrol, scancel."""
+"""A Slurm cluster: through its commands, or through slurmrestd."""
 
 import contextlib
 import re
@@ -9,15 +9,24 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from adapters.cluster.slurm_access import Find, SlurmAccess, SlurmSubmission
 from adapters.cluster.slurm_capacity import SlurmCapacity
 from adapters.cluster.slurm_checks import build_checks
 from adapters.cluster.slurm_client import SlurmClient
 from adapters.cluster.slurm_commands import CommandRunner, HereRunner
-from adapters.cluster.slurm_folder import SlurmFolder
-from adapters.cluster.slurm_parsers import SlurmJob, build_comment, with_kill
-from adapters.cluster.slurm_request import SlurmDevice, SlurmTerms, device_options, per_node
+from adapters.cluster.slurm_folder import SlurmFolder, require_writable
+from adapters.cluster.slurm_holdings import SlurmHolding
+from adapters.cluster.slurm_outlook import build_outlook
+from adapters.cluster.slurm_parsers import SlurmJob, build_comment, with_exit, with_kill
+from adapters.cluster.slurm_request import (
+    SlurmDevice,
+    SlurmTerms,
+    device_of,
+    files_of,
+    per_node,
+)
 from adapters.cluster.slurm_script import build_script
-from adapters.cluster.slurm_status import build_status, is_over, is_waiting
+from adapters.cluster.slurm_status import build_stale, build_status, is_over, is_waiting
 from scheduler.core.errors import (
     ClusterFullError,
     ClusterUnavailableError,
@@ -25,6 +34,8 @@ from scheduler.core.errors import (
     DispatchUncertainError,
     InvalidConfigError,
 )
+from scheduler.core.outlook import Outlook
+from scheduler.core.slurm_terms import JobSlurm
 from scheduler.ports import Capability, Check, Clock, Dispatch, RunState, RunStatus
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
@@ -36,7 +47,7 @@ BOOKS_S: Final = 120.0
 
 
 class SlurmCluster:
-    """See `ClusterAdapter`.
+    """See `ClusterAdapter` and `ForeseeingCluster`.
 
     Args:
         accelerators: how each of our accelerators is asked for; `CPU` by the CPU.
@@ -49,11 +60,13 @@ class SlurmCluster:
         can_freeze: suspend in place instead of checkpoint; needs an operator's rights.
         reads_energy: ask the accounts for energy, where the site measures it.
         may_queue: submit although nothing is free now, and let Slurm's queue decide.
+        access: another way to the cluster than its commands; `conf`, `cluster_flag` and `runner` are theirs.
+        other_route: a route that is not used, with its name; only `checks` looks whether it would work.
         runner: where commands run; this machine where not given.
         wall: wall clock in Unix seconds.
 
     Raises:
-        InvalidConfigError: a prefix that cannot begin a job's name.
+        InvalidConfigError: a prefix that cannot begin a job's name, or freezing where it cannot be done.
     """
 
     def __init__(  # noqa: PLR0913 - a cluster has this many sides
@@ -71,6 +84,8 @@ class SlurmCluster:
         can_freeze: bool = False,
         reads_energy: bool = False,
         may_queue: bool = False,
+        access: SlurmAccess | None = None,
+        other_route: tuple[str, SlurmAccess] | None = None,
         runner: CommandRunner | None = None,
         wall: Callable[[], float] = time.time,  # noqa: TID251 - Slurm lives on wall time
     ) -> None:
@@ -90,9 +105,18 @@ class SlurmCluster:
         self._prefix = prefix
         self._can_freeze = can_freeze
         self._reads_energy = reads_energy and self._terms.is_exclusive
-        self._client = SlurmClient(
+        self._client: SlurmAccess = access or SlurmClient(
             cluster_id, runner or HereRunner(conf=conf), cluster_flag=cluster_flag
         )
+        if can_freeze and not self._client.can_suspend:
+            raise InvalidConfigError(
+                f"{cluster_id}: pause: freeze cannot be done through slurmrestd, which has no way to suspend "
+                "a job; use pause: checkpoint, or route: cli",
+                field="pause",
+                value="freeze",
+                valid="checkpoint",
+            )
+        self._other_route = other_route
         self._may_queue = may_queue
         self._capacity = SlurmCapacity(
             self._client,
@@ -128,23 +152,27 @@ class SlurmCluster:
         device, each = self._require_askable(dispatch)
         with self._lock, self._disk():
             folder = self._folder(dispatch.name)
-            job = self._find_one(dispatch.name)
+            # The folder is made before anything is submitted: without one there is nothing to find.
+            job = self._find_one(dispatch.name) if folder.path.exists() else None
             if job is not None:
                 if job.ticket is not None and is_waiting(job):
                     folder.honour(job.ticket)  # it had been given up, and is wanted again
                 return job.job_id
             if folder.started_as is not None:
                 return folder.started_as
-            self._require_room(dispatch, each)
-            return self._submit_new(dispatch, folder, self._options(dispatch, device, each))
+            terms = self._terms.under(dispatch.slurm)
+            self._require_room(dispatch, each, device=device, terms=terms)
+            return self._submit_new(dispatch, folder, device, each=each, terms=terms)
 
     def poll(self, names: Sequence[str]) -> Mapping[str, RunStatus]:
         """See `ClusterAdapter`."""
+        return self._poll(names, self._client.find)
+
+    def _poll(self, names: Sequence[str], find: Find) -> dict[str, RunStatus]:
+        self._capacity.forget()  # what has ended left something free
         if not names:
             return {}
-        found = self._client.find(
-            [self._prefix + name for name in names], closed=self._reads_energy
-        )
+        found = find([self._prefix + name for name in names], closed=self._reads_energy)
         statuses: dict[str, RunStatus] = {}
         with self._disk():
             for name in names:
@@ -205,9 +233,20 @@ class SlurmCluster:
         self._kill_at_s[name] = self._wall() + grace_s
         self._client.comment(job.job_id, with_kill(job.comment, self._kill_at_s[name]))
 
-    def free_devices(self) -> Mapping[str, int]:
+    def free_devices(self, slurm: JobSlurm | None = None) -> Mapping[str, int]:
         """See `ClusterAdapter`; what is in service at all where jobs may wait in Slurm's queue."""
-        return self._capacity.free_devices()
+        with self._disk():
+            require_writable(self._runs)  # or no job could start, however much is free
+        return self._capacity.free_devices(slurm)
+
+    def outlook(self) -> Outlook:
+        """See `ForeseeingCluster`; three commands, or requests."""
+        look, places = self._capacity.look_ahead(self._wall(), self._is_known)
+        return build_outlook(self._cluster_id, look, places, at=self._clock.at_wall)
+
+    def _is_known(self, holding: SlurmHolding) -> bool:
+        """Whether a job is a run of this service: the plan knows it."""
+        return holding.is_mine and holding.name.startswith(self._prefix)
 
     def tell_ends(self, tell: Callable[[], None]) -> None:
         """See `ClusterAdapter`; Slurm tells nobody, so ends are seen by `poll` alone."""
@@ -218,8 +257,10 @@ class SlurmCluster:
             self._cluster_id,
             self._client,
             partitions={d.partition or self._terms.partition for d in self._accelerators.values()},
-            root=self._root,
-            free_devices=self.free_devices,
+            folders=(self._runs, self._checkpoints),
+            devices=self._accelerators,
+            capacity=self._capacity,
+            other_route=self._other_route,
         )
 
     # ------------------------------------------------------------------ submitting
@@ -238,14 +279,17 @@ class SlurmCluster:
             why = f"{dispatch.gpus} devices cannot be shared out over {dispatch.num_nodes} nodes"
         if why or device is None or each is None:
             raise DispatchRejectedError(f"{self._cluster_id}: {why}", cluster=self._cluster_id)
-        return device, each
+        return device_of(device, dispatch.slurm), each
 
-    def _require_room(self, dispatch: Dispatch, each: int) -> None:
+    def _require_room(
+        self, dispatch: Dispatch, each: int, *, device: SlurmDevice, terms: SlurmTerms
+    ) -> None:
         """Refuses what can never fit, for Slurm itself would let it wait for ever, and what must wait."""
-        room = self._capacity.room(dispatch.accelerator, each)
+        asked_of = (each, dispatch.num_nodes)
+        room = self._capacity.room(dispatch.accelerator, asked_of, device=device, terms=terms)
         asked = f"{dispatch.gpus} {dispatch.accelerator} on {dispatch.num_nodes} nodes"
         if room.n_fitting is None:
-            return  # a partition without nodes, or without existence: Slurm has the words for it
+            return  # such as a partition or reservation that does not exist: Slurm has the words for it
         if room.n_fitting < dispatch.num_nodes:
             raise DispatchRejectedError(
                 f"{self._cluster_id}: {asked} asked, but only {room.n_fitting} nodes have {each}",
@@ -259,22 +303,16 @@ class SlurmCluster:
                 cluster=self._cluster_id,
             )
 
-    def _options(self, dispatch: Dispatch, device: SlurmDevice, each: int) -> list[str]:
-        folder = self._folder(dispatch.name).path
-        escaped = str(folder).replace("%", "%%")
-        return [
-            f"--job-name={self._prefix}{dispatch.name}",
-            "--export=NONE",
-            "--no-requeue",  # what is lost is planned again
-            "--open-mode=append",
-            f"--chdir={dispatch.workdir or folder}",
-            f"--output={escaped}/stdout.log",
-            f"--error={escaped}/stderr.log",
-            *device_options(device, each=each, num_nodes=dispatch.num_nodes),
-            *self._terms.options(device),
-        ]
-
-    def _submit_new(self, dispatch: Dispatch, folder: SlurmFolder, options: list[str]) -> str:
+    def _submit_new(
+        self,
+        dispatch: Dispatch,
+        folder: SlurmFolder,
+        device: SlurmDevice,
+        *,
+        each: int,
+        terms: SlurmTerms,
+    ) -> str:
+        keeps_exit = not self._client.tells_exits
         ticket = folder.issue_ticket()
         if folder.started_as is not None:  # an earlier submission, thought lost, just began
             return folder.started_as
@@ -284,6 +322,7 @@ class SlurmCluster:
                 run_folder=PurePosixPath(folder.path),
                 checkpoints=PurePosixPath(self._checkpoints),
                 ticket=ticket,
+                keeps_exit=keeps_exit,
             )
         except UnicodeEncodeError as error:
             raise DispatchRejectedError(
@@ -296,13 +335,27 @@ class SlurmCluster:
             gpus=dispatch.gpus,
             ticket=ticket,
         )
+        output, error_file = files_of(dispatch.slurm, str(folder.path))
+        submission = SlurmSubmission(
+            name=f"{self._prefix}{dispatch.name}",
+            comment=comment,
+            workdir=dispatch.workdir or str(folder.path),
+            output=output,
+            error=error_file,
+            device=device,
+            each=each,
+            num_nodes=dispatch.num_nodes,
+            terms=terms,
+        )
         try:
-            return self._client.submit([*options, f"--comment={comment}"], script)
+            job_id = self._client.submit(submission, script)
         except DispatchUncertainError:
             raise
         except (ClusterFullError, ClusterUnavailableError, DispatchRejectedError):
             folder.withdraw()
             raise
+        self._capacity.note_submitted(dispatch)
+        return job_id
 
     # ------------------------------------------------------------------ watching
 
@@ -319,6 +372,8 @@ class SlurmCluster:
     def _status(self, name: str, job: SlurmJob) -> RunStatus:
         if self._is_unaccounted(job):
             job = replace(job, state="COMPLETING")
+        elif not job.is_code_known:
+            job = with_exit(job, self._folder(name).exit_code(job.job_id))
         pauses = self._reconciled_pauses(name, job) if self._can_freeze else []
         status = build_status(
             name,
@@ -363,9 +418,7 @@ class SlurmCluster:
         """What to say of a run that neither squeue nor sacct shows."""
         folder = self._folder(name)
         if not is_complete:
-            waiting = "the accounts do not answer, and the queue no longer has it"
-            unknown = RunStatus(name=name, ref="", state=RunState.PENDING, detail=waiting)
-            return self._last.get(name, unknown)
+            return build_stale(name, self._last.get(name))
         self._forget(name)
         folder.withdraw()  # "never started" is a promise: should it turn up late, it may not begin
         job_id = folder.started_as

@@ -1,41 +1,50 @@
 """The few commands of Slurm that the adapter needs, for one cluster."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import os
+import pwd
+import re
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from adapters.cluster.slurm_access import Found, Line, SlurmSubmission, look_up
 from adapters.cluster.slurm_commands import CommandRunner, Completed
+from adapters.cluster.slurm_holdings import (
+    HOLDING_FIELDS,
+    HOLDING_STATES,
+    SlurmHolding,
+    SlurmReservation,
+    parse_holding,
+    parse_reservations,
+)
+from adapters.cluster.slurm_native_lines import queue_format, split_queue
 from adapters.cluster.slurm_parsers import (
     SACCT_FIELDS,
     SlurmJob,
     SlurmNode,
     parse_nodes,
+    parse_pairs,
     parse_sacct,
     parse_squeue,
+    parse_time,
     squeue_format,
 )
-from adapters.cluster.slurm_refusals import is_without_accounting, submission_error
-from adapters.cluster.slurm_status import is_over
+from adapters.cluster.slurm_refusals import explained, is_without_accounting, submission_error
 from scheduler.core.errors import ClusterUnavailableError, UpstreamError
 
 MAX_NAMES_CHARS: Final = 100_000
 """Linux takes 131,072 bytes in one argument."""
 _ENDED_ALREADY: Final = ("invalid job id", "already", "not running", "not found")
+_OTHER_STATE: Final = ("pending execution", "no longer pending", "has finished")
+_NO_RIGHT: Final = ("permission denied", "invalid user id")
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What Slurm knows of some names: jobs of each, first submission first.
-
-    `is_complete` is False where the accounts did not answer: a name that is absent may have ended.
-    """
-
-    jobs: dict[str, list[SlurmJob]]
-    is_complete: bool
+class NoRightError(ClusterUnavailableError):
+    """The cluster answers, but this user may not change that job."""
 
 
 class SlurmClient:
-    """Commands of one cluster; raises ClusterUnavailableError where there is no answer."""
+    """See `SlurmAccess`: commands of one cluster."""
 
     def __init__(
         self, cluster_id: str, runner: CommandRunner, *, cluster_flag: str | None = None
@@ -43,37 +52,45 @@ class SlurmClient:
         self._cluster_id = cluster_id
         self._runner = runner
         self._flags = (f"--clusters={cluster_flag}",) if cluster_flag else ()
-        self._is_silent = False
+        self._trouble: str | None = None
         self._lines: Mapping[str, SlurmJob] = {}
         self._default_partition: str | None = None
 
-    def find(self, names: Sequence[str], *, closed: bool = False) -> Found:
+    @property
+    def can_suspend(self) -> bool:
+        """As operators can."""
+        return True
+
+    @property
+    def tells_exits(self) -> bool:
+        """As sacct does."""
+        return True
+
+    def find(
+        self,
+        names: Sequence[str],
+        *,
+        closed: bool = False,
+        queued: Sequence[SlurmJob] | None = None,
+    ) -> Found:
         """The jobs of these names: one squeue, and one sacct for those that squeue has no more.
 
-        Where `closed`, sacct is asked of ended ones too: only the accounts know their energy.
+        Where `closed`, sacct is asked of ended ones too: only the accounts know their energy. Where
+        squeue was just asked, `queued` is what it knows of this user's jobs.
         """
-        jobs = _by_name(self._queued(names), names)
-        wanted = [
-            name
-            for name in names
-            if name not in jobs or (closed and all(is_over(job) for job in jobs[name]))
-        ]
-        if not wanted:
-            return Found(jobs, is_complete=True)
-        accounted = self._accounted(wanted)
-        if accounted is None:
-            return Found(jobs, is_complete=False)
-        return Found(_merge(jobs, _by_name(accounted, wanted)), is_complete=True)
+        known = self._queued(names) if queued is None else queued
+        return look_up(names, known, self._accounted, closed=closed)
 
-    def submit(self, options: Sequence[str], script: bytes) -> str:
+    def submit(self, submission: SlurmSubmission, script: bytes) -> str:
         """The id of the new job; raises what `submission_error` says of a failure."""
         self._ask_first()
-        done = self._runner.run(("sbatch", "--parsable", *self._flags, *options), stdin=script)
+        command = ("sbatch", "--parsable", *self._flags, *submission.options())
+        done = self._runner.run(command, stdin=script)
         job_id = done.out.strip().partition(";")[0]
         if done.code == 0 and job_id.isdigit():
             return job_id
         error: UpstreamError = submission_error(self._cluster_id, done)
-        self._is_silent = isinstance(error, ClusterUnavailableError)
+        self._trouble = error.message if isinstance(error, ClusterUnavailableError) else None
         raise error
 
     def terminate(self, job_id: str) -> None:
@@ -114,6 +131,17 @@ class SlurmClient:
         """All nodes with what is taken of them."""
         return parse_nodes(self._read("scontrol", "--detail", "--oneliner", "show", "node").out)
 
+    def holdings(self) -> list[SlurmHolding]:
+        """What jobs of all users hold."""
+        user = this_user()
+        states = f"--states={','.join(HOLDING_STATES)}"
+        found = self.listing(HOLDING_FIELDS, "--all", states)
+        return [parse_holding(fields, user=user) for fields in found]
+
+    def reservations(self) -> list[SlurmReservation]:
+        """What the site keeps back, now and later."""
+        return parse_reservations(self._read("scontrol", "--oneliner", "show", "reservation").out)
+
     def default_partition(self) -> str:
         """Where jobs go that name none; asked once."""
         if self._default_partition is None:
@@ -121,14 +149,95 @@ class SlurmClient:
             self._default_partition = next((one[:-1] for one in words if one.endswith("*")), "")
         return self._default_partition
 
+    def controller_time_s(self) -> float | None:
+        """The controller's clock, whole epoch seconds; None where it does not say."""
+        head = self._read("scontrol", "show", "config").out.partition("\n")[0]
+        return parse_time(head.rpartition(" ")[2])
+
     def partitions(self) -> list[str]:
         """Names of partitions, the default one with an asterisk."""
         return self._read("sinfo", "--noheader", "--format=%P").out.split()
+
+    def read(self, *command: str, none_if: str | None = None) -> str:
+        """What a command says that must not fail, unless it is for that reason: then nothing."""
+        self._ask_first()
+        done = self.ask(*command)
+        if done.code != 0 and none_if is not None and none_if in done.err.lower():
+            return ""
+        if done.code != 0:
+            raise self._silence(command[0], done)
+        return done.out
+
+    def listing(self, fields: Sequence[str], *options: str) -> Iterator[list[str]]:
+        """These fields, the first of which is the id, and name and comment, of each line of squeue."""
+        seal = secrets.token_hex(8)
+        form = f"--Format={queue_format(seal, fields)}"
+        text = self.read(
+            *("squeue", "--noheader", "--noconvert", *options, form), none_if="invalid job id"
+        )
+        return split_queue(text, seal, fields)
+
+    def change(self, *command: str) -> bool:
+        """Runs a command about one job of any user; False where it is in no state for that any more.
+
+        Raises:
+            NoRightError: this user may not change that job.
+        """
+        self._ask_first()
+        done = self.ask(*command)
+        if done.code == 0:
+            return True
+        words = done.err.lower()
+        if any(mark in words for mark in _NO_RIGHT):
+            raise NoRightError(
+                f"{self._cluster_id}: {' '.join(command[:2])} is not permitted: {done.words}; jobs of other "
+                "users can be changed by an operator of Slurm only",
+                cluster=self._cluster_id,
+            )
+        if any(mark in words for mark in (*_ENDED_ALREADY, *_OTHER_STATE)):
+            return False
+        raise self._silence(command[0], done)
+
+    def accounts_of(self, job_ids: Sequence[str]) -> list[SlurmJob] | None:
+        """Jobs of any user in the accounts; none where there are no accounts, None where they do not answer."""
+        return self._ask_accounts("--allusers", f"--jobs={','.join(job_ids)}")
+
+    def controller_check(self) -> Line:
+        """Whether the controller answers, and which version."""
+        ping = self.ask("scontrol", "ping")
+        version = self.ask("sbatch", "--version").out.strip()
+        if ping.code != 0:
+            said = explained(ping.words)
+            return False, f"{version}: the controller does not answer scontrol ping: {said}"
+        return True, f"{version}, controller up"
+
+    def accounts_check(self) -> Line:
+        """Whether the accounts answer."""
+        try:
+            done = self.ask("sacct", "--noheader", "--allocations", "--starttime=now-1minute")
+        except ClusterUnavailableError as error:
+            return False, f"{error.message}; ends are known for {self._memory()} only"
+        if done.code == 0:
+            return True, "accounts (sacct) answer"
+        if is_without_accounting(done.err):
+            return True, (
+                f"no accounts are kept: an end is known for {self._memory()} only; "
+                "a run that ends while Gridtide is away for longer counts as lost"
+            )
+        return False, (
+            f"accounts (sacct) do not answer: {done.words}; ends are known for {self._memory()} only"
+        )
 
     def ask(self, *command: str) -> Completed:
         """The outcome of a command that may fail."""
         program, *arguments = command
         return self._runner.run((program, *self._flags, *arguments))
+
+    def _memory(self) -> str:
+        """How long the controller remembers ended jobs."""
+        config = dict(parse_pairs(self.ask("scontrol", "show", "config").out))
+        match = re.match(r"\d+", config.get("MinJobAge", ""))
+        return f"{match[0]} s" if match else "as long as the controller remembers"
 
     def _queued(self, names: Sequence[str]) -> list[SlurmJob]:
         listed = ",".join(names)
@@ -147,10 +256,18 @@ class SlurmClient:
         """
         listed = ",".join(names)
         few = (f"--name={listed}",) if len(listed) <= MAX_NAMES_CHARS else ()
+        return self._ask_accounts(*few)
+
+    def _ask_accounts(self, *few: str) -> list[SlurmJob] | None:
         window = ("--starttime=now-30days", "--endtime=now+366days")
         form = f"--format={','.join(SACCT_FIELDS)}"
         shape = ("--duplicates", "--parsable2", "--noheader")
-        done = self.ask("sacct", *shape, *few, *window, form)
+        try:
+            done = self.ask("sacct", *shape, *few, *window, form)
+        except ClusterUnavailableError:
+            return (
+                None  # it is not installed here: what the controller holds can be told all the same
+            )
         if done.code == 0:
             return parse_sacct(done.out)
         return [] if is_without_accounting(done.err) else None
@@ -174,38 +291,27 @@ class SlurmClient:
 
     def _ask_first(self) -> None:
         """After a silence, asks by ping, which fails at once where others would hang."""
-        if not self._is_silent:
+        trouble = self._trouble  # another thread may hear from it meanwhile
+        if trouble is None:
             return
         done = self.ask("scontrol", "ping")
-        if done.code != 0:
+        if done.code == 0:
+            self._trouble = None
+        elif done.err.strip():
             raise self._silence("scontrol ping", done)
-        self._is_silent = False
+        else:  # it says that the controller is down, and no more: what failed first has said why
+            raise ClusterUnavailableError(trouble, cluster=self._cluster_id)
 
     def _silence(self, program: str, done: Completed) -> ClusterUnavailableError:
-        self._is_silent = True
-        return ClusterUnavailableError(
-            f"{self._cluster_id}: {program} failed: {done.words or done.out.strip()}",
-            cluster=self._cluster_id,
-        )
+        said = f"{self._cluster_id}: {program} failed: {explained(done.words)}"
+        self._trouble = said
+        return ClusterUnavailableError(said, cluster=self._cluster_id)
 
 
-def _by_name(jobs: Iterable[SlurmJob], names: Iterable[str]) -> dict[str, list[SlurmJob]]:
-    """The jobs that are ours and were not refused, the first submission of each name first."""
-    wanted = set(names)
-    found: dict[str, list[SlurmJob]] = {}
-    for job in sorted(jobs, key=lambda one: int(one.job_id)):
-        if job.name in wanted and not job.is_refused:
-            found.setdefault(job.name, []).append(job)
-    return found
-
-
-def _merge(
-    queued: dict[str, list[SlurmJob]], accounted: dict[str, list[SlurmJob]]
-) -> dict[str, list[SlurmJob]]:
-    """The controller's word, but that of the accounts for jobs that both say have ended."""
-    closed = {
-        name: jobs
-        for name, jobs in accounted.items()
-        if name not in queued or all(is_over(job) for job in jobs)
-    }
-    return queued | closed
+def this_user() -> str:
+    """Whoever runs the commands, as squeue writes it."""
+    uid = os.geteuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -25,7 +25,9 @@ class Completed:
     def words(self) -> str:
         """What it said about its trouble, on one line."""
         text = "; ".join(line.strip() for line in self.err.splitlines() if line.strip())
-        return text or (f"exit code {self.code}" if self.code is not None else "no answer in time")
+        if text or self.code is None:
+            return text or "no answer in time"
+        return self.out.strip().partition("\n")[0] or f"exit code {self.code}"
 
 
 class CommandRunner(Protocol):

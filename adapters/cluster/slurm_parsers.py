@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 COMMENT_KEY: Final = "gridtide:key="
-_KILL: Final = re.compile(r";kill=([0-9.]+)")
+_KILL: Final = re.compile(r";kill=(\d+(?:\.\d+)?)")
 _TICKET: Final = re.compile(r";ticket=([A-Za-z0-9-]+)")
 _ASKS: Final = re.compile(r";asks=([^;:]+):(\d+)")
 _PAIR: Final = re.compile(r"(\w+)=(\S*)")
@@ -31,7 +31,9 @@ class SlurmJob:
     Args:
         state: the first word of Slurm's state.
         code: exit code and signal, where it has ended.
+        is_code_known: whether `code` can be believed; some accounts give 0 for any exit code.
         has_run: whether it ever had a node.
+        partitions: where it waits or runs, by commas, as far as squeue says; sacct is not asked.
         kill_at_s: when it is to be killed; None where it was not asked to leave.
         ticket: the file that it must rename to begin.
         asks: accelerator and count.
@@ -49,6 +51,8 @@ class SlurmJob:
     end_s: float | None
     code: tuple[int, int]
     has_run: bool
+    partitions: str = ""
+    is_code_known: bool = True
     kill_at_s: float | None = None
     ticket: str | None = None
     asks: tuple[str, int] | None = None
@@ -80,17 +84,39 @@ def with_kill(comment: str, kill_at_s: float) -> str:
     return f"{comment};kill={kill_at_s:.3f}"
 
 
+def with_comment(job: SlurmJob, comment: str) -> SlurmJob:
+    """The job with its comment and what is written in it."""
+    return replace(
+        job,
+        kill_at_s=float(match[1]) if (match := _KILL.search(comment)) else None,
+        ticket=match[1] if (match := _TICKET.search(comment)) else None,
+        asks=parse_asks(comment),
+        comment=comment,
+    )
+
+
+def parse_asks(comment: str) -> tuple[str, int] | None:
+    """Accelerator and count, as we wrote them at a job."""
+    match = _ASKS.search(comment)
+    return (match[1], int(match[2])) if match else None
+
+
+def with_exit(job: SlurmJob, code: int | None) -> SlurmJob:
+    """The job with the exit code that its script noted, if it did."""
+    return job if code is None else replace(job, code=(code, 0), is_code_known=True)
+
+
 # ---------------------------------------------------------------------------------- squeue
 
 WIDEST_NAME: Final = 300
 SQUEUE_FIELDS: Final = (
     *("JobID:12|", "State:16|", "Reason:32|", "StartTime:20|", "EndTime:20|", "exit_code:8|"),
-    "NodeList:20|",
+    *("NodeList:20|", "Partition:0|"),
 )
 
 
 def squeue_format(names: Iterable[str] = ()) -> str:
-    """The value of `--Format`: fields of fixed width, wide enough for these names, or for any."""
+    """The value of `--Format`: fields wide enough for these names, or for any; 0 stands for as wide as it is."""
     width = max((len(name) for name in names), default=WIDEST_NAME) + 1
     return f"{','.join(SQUEUE_FIELDS)},Name:{width}|,Comment:{width + 140}"
 
@@ -111,23 +137,23 @@ def parse_squeue(
 
 
 def _queued(line: str) -> SlurmJob | None:
-    fields = [field.strip() for field in line.split("|", 8)]
-    if len(fields) != 9 or not fields[0].isdigit():
+    fields = [field.strip() for field in line.split("|", 9)]
+    if len(fields) != 10 or not fields[0].isdigit():
         return None
-    job_id, state, reason, start, end, code, nodes, name, comment = fields
-    return SlurmJob(
-        job_id=job_id,
-        name=name,
-        state=_first_word(state),
-        reason=reason,
-        start_s=parse_time(start),
-        end_s=parse_time(end),
-        code=parse_exit(code),
-        has_run=nodes not in _NEVER,
-        kill_at_s=float(match[1]) if (match := _KILL.search(comment)) else None,
-        ticket=match[1] if (match := _TICKET.search(comment)) else None,
-        asks=(match[1], int(match[2])) if (match := _ASKS.search(comment)) else None,
-        comment=comment,
+    job_id, state, reason, start, end, code, nodes, partitions, name, comment = fields
+    return with_comment(
+        SlurmJob(
+            job_id=job_id,
+            name=name,
+            state=_first_word(state),
+            reason=reason,
+            start_s=parse_time(start),
+            end_s=parse_time(end),
+            code=parse_exit(code),
+            has_run=has_node(nodes),
+            partitions=partitions,
+        ),
+        comment,
     )
 
 
@@ -152,7 +178,7 @@ def parse_sacct(text: str) -> list[SlurmJob]:
             continue
         job_id, _, step = fields[0].partition(".")
         if not step and job_id.isdigit():
-            _add_run(jobs, _accounted(fields))
+            add_run(jobs, _accounted(fields))
         elif jobs and jobs[-1].job_id == job_id:
             jobs[-1] = _with_step(jobs[-1], step, fields)
     return jobs
@@ -168,13 +194,14 @@ def _accounted(fields: Sequence[str]) -> SlurmJob:
         start_s=parse_time(start),
         end_s=parse_time(end),
         code=parse_exit(code),
-        has_run=nodes not in _NEVER,
+        has_run=has_node(nodes),
         energy_j=_energy_j(fields),
         is_accounted=True,
     )
 
 
-def _add_run(jobs: list[SlurmJob], run: SlurmJob) -> None:
+def add_run(jobs: list[SlurmJob], run: SlurmJob) -> None:
+    """Adds a job; earlier runs of the same one become stretches of it."""
     earlier = next((job for job in jobs if (job.job_id, job.name) == (run.job_id, run.name)), None)
     if earlier is not None:
         jobs.remove(earlier)
@@ -200,8 +227,13 @@ def _energy_j(fields: Sequence[str]) -> float | None:
     n_nodes, elapsed_s, joules = fields[4], fields[7], fields[8]
     if not (joules.isdigit() and elapsed_s.isdigit() and n_nodes.isdigit()):
         return None
-    most = _MAX_NODE_W * max(int(elapsed_s), 1) * max(int(n_nodes), 1)
-    return float(joules) if 0 < int(joules) <= most else None
+    return plausible_energy_j(int(joules), elapsed_s=int(elapsed_s), n_nodes=int(n_nodes))
+
+
+def plausible_energy_j(joules: int, *, elapsed_s: int, n_nodes: int) -> float | None:
+    """The joules; None where they were not measured, or cannot be true."""
+    most = _MAX_NODE_W * max(elapsed_s, 1) * max(n_nodes, 1)
+    return float(joules) if 0 < joules <= most else None
 
 
 # ----------------------------------------------------------------------------------- nodes
@@ -242,10 +274,16 @@ def parse_nodes(text: str) -> list[SlurmNode]:
     return [_node(line) for line in text.splitlines() if line.startswith("NodeName=")]
 
 
-def _node(line: str) -> SlurmNode:
+def line_pairs(line: str) -> dict[str, str]:
+    """The `Name=value` pairs of a line of `scontrol --oneliner`."""
     pairs: dict[str, str] = {}
     for name, value in _PAIR.findall(line):
         pairs.setdefault(name, value)  # a reason at the end of the line may look like a pair
+    return pairs
+
+
+def _node(line: str) -> SlurmNode:
+    pairs = line_pairs(line)
     state = pairs.get("State", "UNKNOWN")
     flags = {flag.rstrip("*~#!%$@^-") for flag in state.split("+")}
     if "*" in state:
@@ -297,6 +335,11 @@ def parse_pairs(text: str) -> Iterator[tuple[str, str]]:
         name, mark, value = line.partition("=")
         if mark:
             yield name.strip(), value.strip()
+
+
+def has_node(nodes: str) -> bool:
+    """Whether a list of nodes names any."""
+    return nodes not in _NEVER
 
 
 def _first_word(state: str) -> str:

@@ -28,15 +28,45 @@ _SILENT: Final = (
 _FULL: Final = ("maxsubmit", "submitjob", "job limit reached", "nodes are busy")
 
 
+_HINTS: Final = (
+    (
+        "zero bytes",
+        "the other side hangs up, as it does where clocks differ by 5 minutes or more, or munge keys",
+    ),
+    ("munge", "is munged running on this machine?"),
+    ("authentication", "do the clocks agree, and the munge keys?"),
+    (" is down", "also said where clocks differ by 5 minutes or more, or munge keys"),
+)
+"""What helps, where Slurm's own words do not say it; the first that fits."""
+
+
+def explained(words: str) -> str:
+    """Slurm's words with what to look for."""
+    hint = next((hint for mark, hint in _HINTS if mark in words.lower()), None)
+    return f"{words} ({hint})" if hint else words
+
+
 def submission_error(cluster_id: str, done: Completed) -> UpstreamError:
     """The error that says whether the job may have started, and whether trying again can help."""
     words = done.words.replace("sbatch: ", "").replace("error: ", "")
-    text = words.lower()
-    if done.code is None or done.code < 0 or _has(text, _REPLY_LOST):
-        return DispatchUncertainError(
-            f"{cluster_id}: sbatch got no reply: {words}; it is looked up before it is tried again",
-            cluster=cluster_id,
-        )
+    if done.code is None or done.code < 0:
+        return reply_lost(cluster_id, "sbatch", words)
+    return refusal(cluster_id, "sbatch", words)
+
+
+def reply_lost(cluster_id: str, program: str, words: str) -> DispatchUncertainError:
+    """The error for a submission that may have arrived."""
+    return DispatchUncertainError(
+        f"{cluster_id}: {program} got no reply: {explained(words)}; it is looked up before it is tried again",
+        cluster=cluster_id,
+    )
+
+
+def refusal(cluster_id: str, program: str, said: str) -> UpstreamError:
+    """The error for a submission that was answered, and not taken."""
+    words, text = explained(said), said.lower()
+    if _has(text, _REPLY_LOST):
+        return reply_lost(cluster_id, program, said)
     if _has(text, _SILENT):
         return ClusterUnavailableError(f"{cluster_id}: {words}", cluster=cluster_id)
     if _has(text, _FULL):

@@ -1,11 +1,12 @@
 """What a Slurm cluster is asked for: devices, and the site's own terms. Pure: values in, options out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
 from scheduler.core.errors import InvalidConfigError
+from scheduler.core.slurm_terms import JobSlurm
 
 ALLOWED_OPTIONS: Final = frozenset(
     {"bb", "bbf", "container", "contiguous", "core-spec", "cores-per-socket"}
@@ -68,6 +69,27 @@ class SlurmTerms:
                     value=name,
                 )
 
+    @property
+    def time_limit_min(self) -> int | None:
+        """The limit in whole minutes, rounded up; None for the partition's own."""
+        return None if self.time_limit_s is None else -int(-self.time_limit_s // 60)
+
+    def under(self, job: JobSlurm | None) -> "SlurmTerms":
+        """These terms with those of a job over them. Raises InvalidConfigError likewise."""
+        if job is None:
+            return self
+        stated = {
+            name: value
+            for name in ("account", "qos", "constraint", "licenses", "reservation", "time_limit_s")
+            if (value := getattr(job, name)) is not None
+        }
+        return replace(
+            self,
+            **stated,
+            partition=job.partition or self.partition,
+            extra={**self.extra, **dict(job.options)},
+        )
+
     def options(self, device: SlurmDevice) -> list[str]:
         """The options of sbatch for these terms."""
         named = {
@@ -77,7 +99,7 @@ class SlurmTerms:
             "constraint": self.constraint,
             "licenses": self.licenses,
             "reservation": self.reservation,
-            "time": None if self.time_limit_s is None else str(-int(-self.time_limit_s // 60)),
+            "time": None if self.time_limit_min is None else str(self.time_limit_min),
         }
         options = [f"--{name}={value}" for name, value in named.items() if value]
         if self.is_exclusive:
@@ -85,6 +107,19 @@ class SlurmTerms:
         return options + [
             f"--{name}={value}" if value else f"--{name}" for name, value in self.extra.items()
         ]
+
+
+def device_of(device: SlurmDevice, job: JobSlurm | None) -> SlurmDevice:
+    """The device, in the partition that the job asks for."""
+    return device if job is None or not job.partition else replace(device, partition=job.partition)
+
+
+def files_of(job: JobSlurm | None, run_folder: str) -> tuple[str, str]:
+    """Patterns for output and errors: as the job says, both in one where it names one, or in its folder."""
+    folder = run_folder.replace("%", "%%")
+    output = job.output if job else None
+    error = (job.error or output) if job else None
+    return output or f"{folder}/stdout.log", error or f"{folder}/stderr.log"
 
 
 def per_node(gpus: int, num_nodes: int) -> int | None:

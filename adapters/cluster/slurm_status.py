@@ -1,24 +1,29 @@
 """From Slurm's word on a job to ours. Pure."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from adapters.cluster.slurm_parsers import SlurmJob
+from adapters.cluster.slurm_script import EX_NO_FOLDER, EX_NOT_OURS
 from scheduler.core.timegrid import Window
 from scheduler.ports import RunState, RunStatus
 
 EX_TEMPFAIL: Final = 75
 _SIGKILL, _SIGTERM = 9, 15
 _OOM_MARK: Final = 125  # Slurm writes an out-of-memory end as this "signal"
+_SET_UP_MARK: Final = 53  # and this where a node could not set a job up at all
+_SCRIPT_SAYS: Final = {
+    EX_NO_FOLDER: "the node cannot make or enter its folder, or the workdir: disk full, or not shared?",
+    EX_NOT_OURS: "the submission had been given up before it began",
+}
+"""Codes of our script, if the command itself did not end with them."""
 _J_PER_KWH: Final = 3.6e6
 
 WAITING: Final = frozenset(
     {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD"}
     | {"SPECIAL_EXIT"}
-)
-GOING: Final = frozenset(
-    {"RUNNING", "COMPLETING", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING", "SUSPENDED"}
 )
 ENDED: Final = frozenset(
     {"COMPLETED", "FAILED", "TIMEOUT", "DEADLINE", "OUT_OF_MEMORY", "CANCELLED"}
@@ -46,7 +51,7 @@ def exit_code(job: SlurmJob) -> int | None:
     Never 0 for a job that Slurm does not call COMPLETED.
     """
     code, signal = job.code
-    if not job.has_run:
+    if not (job.has_run and job.is_code_known):
         return None
     if signal:
         return -_SIGKILL if signal == _OOM_MARK else -signal
@@ -91,6 +96,19 @@ def build_status(
     )
 
 
+def build_stale(name: str, last: RunStatus | None, *, ref: str = "") -> RunStatus:
+    """The status of a run that the queue no longer has, while the accounts do not say how it ended.
+
+    Args:
+        name: `Dispatch.name`.
+        last: what was last known; None for nothing.
+        ref: Slurm's id, where nothing else is known.
+    """
+    known = last or RunStatus(name=name, ref=ref, state=RunState.PENDING)
+    why = "the queue no longer has it, and the accounts (sacct) do not answer"
+    return replace(known, detail=why, is_stale=True)
+
+
 def _state(job: SlurmJob, pauses: Pauses) -> RunState:
     if is_over(job):
         # One that has saved its work is to be run again, whoever asked it to leave.
@@ -124,7 +142,20 @@ def _spans(job: SlurmJob, pauses: Pauses) -> tuple[list[tuple[float, float]], fl
 
 def _detail(job: SlurmJob) -> str:
     """Slurm's own words where they tell more than our state does; the same from either source."""
+    if is_over(job) and job.has_run and not job.is_code_known:
+        return f"Slurm: {job.state}; its exit code is not known any more"
     if is_over(job):
-        return "" if job.state in ("COMPLETED", "FAILED") else f"Slurm: {job.state}"
+        is_plain = job.state in ("COMPLETED", "FAILED")
+        return _likely_cause(job) if is_plain else f"Slurm: {job.state}"
     reason = "" if job.reason in ("", "None") else f", {job.reason}"
     return f"Slurm: {job.state}{reason}"
+
+
+def _likely_cause(job: SlurmJob) -> str:
+    """What an exit code of our script, or of Slurm itself, stands for."""
+    code, signal = job.code
+    if signal == _SET_UP_MARK:
+        return (
+            "Slurm could not set it up, such as open the file for its output: is its folder there?"
+        )
+    return _SCRIPT_SAYS.get(code, "") if not signal else ""

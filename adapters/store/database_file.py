@@ -91,6 +91,13 @@ def prepare_file(path: Path) -> None:
     _create(path)
 
 
+def put_in_place(fresh: Path, path: Path) -> None:
+    """Gives a finished file its name, so that it has it after a loss of power too."""
+    fresh.replace(path)
+    for folder in (path.parent, path.parent.parent):
+        _sync_folder(folder)
+
+
 def store_error(path: Path, error: sqlite3.Error | OSError) -> StoreError:
     """The StoreError that tells what SQLite, or the system, had to say about the file."""
     # The lower byte is the primary code. Source: sqlite.org/rescode.html
@@ -164,9 +171,7 @@ def _create(path: Path) -> None:
             "set store.path to a local disk",
             path=str(path),
         )
-    fresh.replace(path)
-    for folder in (path.parent, path.parent.parent):
-        _sync_folder(folder)
+    put_in_place(fresh, path)
 
 
 def _sync_folder(folder: Path) -> None:

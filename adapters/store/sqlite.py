@@ -25,17 +25,18 @@ from adapters.store.database_file import (
 )
 from adapters.store.migrations import migrate
 from adapters.store.readers import ReaderPool, Row
-from adapters.store.writer import GroupCommitWriter, Write
-from scheduler.core.errors import (
-    ConflictError,
-    DuplicateJobError,
-    InvalidInputError,
-    NotFoundError,
-    StaleRecordError,
+from adapters.store.refusals import (
+    id_taken,
+    key_used,
+    no_such_job,
+    require_limit,
+    settled,
+    stale,
 )
+from adapters.store.writer import GroupCommitWriter, Write
 from scheduler.core.job import JobRecord, JobState
 from scheduler.core.ledger import LedgerEntry
-from scheduler.ports import Event, NewJob
+from scheduler.ports import Check, Event, NewJob
 
 _T = TypeVar("_T")
 _ALL_STATES: Final = frozenset(JobState)
@@ -70,6 +71,11 @@ class SqliteStore:
         """What an acknowledged write survives: the loss of the machine's power."""
         return "machine"
 
+    def checks(self) -> list[Check]:
+        """That it is there, and what acknowledged writes survive."""
+        detail = "acknowledged writes survive the loss of the machine's power"
+        return [Check(subject="store", is_ok=True, detail=detail)]
+
     def add_jobs(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
         """Adds all jobs, or none, each with its event; returns the stored records."""
         rows = [(new, statements.new_job_row(new), statements.event_row(new.event)) for new in jobs]
@@ -87,7 +93,7 @@ class SqliteStore:
         """The job. Raises NotFoundError."""
         for (text,) in self._readers.rows(statements.FIND_JOB, (job_id,)):
             return decode_record(text)
-        raise _no_such_job(job_id)
+        raise no_such_job(job_id)
 
     def list_jobs(
         self,
@@ -98,7 +104,7 @@ class SqliteStore:
         limit: int = 100,
     ) -> tuple[list[JobRecord], str | None]:
         """A page of jobs, newest submission first, and the cursor of the next page or None."""
-        _require_limit(limit)
+        require_limit(limit)
         position = None if after is None else decode_cursor(after)
         states = _ALL_STATES if states is None else states
         if not states:
@@ -111,7 +117,7 @@ class SqliteStore:
 
     def succeeded_jobs(self, *, name: str, project: str, limit: int = 100) -> list[JobRecord]:
         """The jobs of that name and project that succeeded, newest submission first."""
-        _require_limit(limit)
+        require_limit(limit)
         rows = self._readers.rows(statements.LIST_SUCCEEDED, (project, name, limit))
         return [decode_record(text) for (text,) in rows]
 
@@ -149,7 +155,7 @@ class SqliteStore:
         limit: int = 1000,
     ) -> list[Event]:
         """Events in order of `seq`, of one job or of all."""
-        _require_limit(limit)
+        require_limit(limit)
         rows = self._rows(statements.events_query(job_id, kind, after_seq, limit))
         return [statements.read_event(row) for row in rows]
 
@@ -217,15 +223,10 @@ def _add_job(
     key, job_id = new.idempotency_key, new.record.job.job_id
     known = connection.execute(statements.FIND_KEY, (key,)).fetchone()
     if known is None:
-        raise DuplicateJobError(f"job id {job_id} is taken; use another one", job_id=job_id)
+        raise id_taken(job_id)
     known_id, digest, text = known
     if digest != new.request_digest:
-        raise DuplicateJobError(
-            f"idempotency key {key!r} was used for another request, which became job {known_id}; "
-            "use a new key for a new job",
-            idempotency_key=key,
-            job_id=known_id,
-        )
+        raise key_used(str(key), known_id)
     return str(text)
 
 
@@ -236,13 +237,8 @@ def _replace_job(connection: sqlite3.Connection, record: JobRecord, job_row: Row
     job_id = record.job.job_id
     found = connection.execute(statements.FIND_VERSION, (job_id,)).fetchone()
     if found is None:
-        raise _no_such_job(job_id)
-    raise StaleRecordError(
-        f"job {job_id} has version {found[0]}, not {expected}; read it again",
-        job_id=job_id,
-        version=found[0],
-        expected=expected,
-    )
+        raise no_such_job(job_id)
+    raise stale(job_id, version=found[0], expected=expected)
 
 
 def _entry_write(entry: LedgerEntry) -> Write[None]:
@@ -254,20 +250,6 @@ def _entry_write(entry: LedgerEntry) -> Write[None]:
         (text,) = connection.execute(statements.FIND_ENTRY, (entry.job_id,)).fetchone()
         # As values, not as text: an upgrade may write the same entry in another way.
         if decode_entry(text) != entry:
-            raise ConflictError(
-                f"the ledger entry of job {entry.job_id} is settled and cannot change",
-                job_id=entry.job_id,
-            )
+            raise settled(entry.job_id)
 
     return write
-
-
-def _no_such_job(job_id: str) -> NotFoundError:
-    return NotFoundError(f"no job has the id {job_id!r}; list them to see its id", job_id=job_id)
-
-
-def _require_limit(limit: int) -> None:
-    if limit < 1:
-        raise InvalidInputError(
-            f"limit: {limit} is not valid; it must be 1 or more", field="limit", value=limit
-        )

@@ -8,7 +8,10 @@ from enum import StrEnum
 from typing import Final, NewType
 
 from scheduler.core.errors import IllegalTransitionError
+from scheduler.core.fleet import Cluster
 from scheduler.core.forecast import Provenance
+from scheduler.core.kubernetes_terms import JobKubernetes
+from scheduler.core.slurm_terms import JobSlurm
 from scheduler.core.terms import (
     NO_LIMITS,
     DataNeed,
@@ -86,6 +89,19 @@ class Wanted(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Native:
+    """A job that its user gave to a cluster's own queue, and that is planned there.
+
+    Args:
+        ref: the cluster's own id for it.
+        user: whose it is, as the cluster names them.
+    """
+
+    ref: str
+    user: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What a user submitted. Immutable; every time is aware UTC, every duration whole seconds.
 
@@ -98,6 +114,10 @@ class Job:
         regions: allowed regions; empty means all.
         env: variables for the command, beside those that interfaces.md promises.
         after: jobs that must have succeeded before it starts.
+        cluster_ids: the only clusters that can run it; empty means all.
+        native: where it waits, if it was given to a cluster's own queue.
+        slurm: what it asks of Slurm; `cluster_ids` are then clusters that take it.
+        kubernetes: likewise of Kubernetes; a job asks of one of them at most.
 
     Raises:
         InvalidJobError: naming the field, the value and the valid form.
@@ -124,6 +144,10 @@ class Job:
     max_retries: int = 0
     env: tuple[tuple[str, str], ...] = ()
     workdir: str | None = None
+    cluster_ids: tuple[str, ...] = ()
+    native: Native | None = None
+    slurm: JobSlurm | None = None
+    kubernetes: JobKubernetes | None = None
 
     def __post_init__(self) -> None:
         for name in ("submitted_at", "deadline_at", "earliest_start_at"):
@@ -206,10 +230,11 @@ class Job:
         latest = self.deadline_at - timedelta(seconds=option.duration_s)
         return latest if self.start_by_at is None else min(latest, self.start_by_at)
 
-    def allows_region(self, region_id: str) -> bool:
-        """Whether the user lets the job run in this region."""
-        is_listed = not self.regions or region_id in self.regions
-        return is_listed and region_id not in self.forbid_regions
+    def allows(self, cluster: Cluster) -> bool:
+        """Whether the job can run in this cluster, and its user lets it."""
+        is_able = not self.cluster_ids or cluster.cluster_id in self.cluster_ids
+        is_listed = not self.regions or cluster.region_id in self.regions
+        return is_able and is_listed and cluster.region_id not in self.forbid_regions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -286,6 +311,7 @@ class Run:
     Args:
         gpus: devices that it has; None: those of its option.
         ref: the cluster's own id for it; None until known.
+        submitted_at: when the cluster took it.
         spans: finished stretches in which it drew power, in order.
         since: beginning of the stretch that is not finished; None while it does not run.
         is_ended: the cluster is done with it.
@@ -305,6 +331,7 @@ class Run:
     pue: float
     gpus: int | None = None
     ref: str | None = None
+    submitted_at: datetime | None = None
     spans: tuple[Window, ...] = ()
     since: datetime | None = None
     is_ended: bool = False

@@ -6,8 +6,10 @@ from pathlib import Path
 from adapters.store.archive_file import check_archive_file
 from scheduler.core.errors import StoreError
 from scheduler.core.timegrid import format_instant
+from scheduler.core.units import format_duration
 from scheduler.ports import Check
 from scheduler.service.forecaster import Forecaster, SourceStatus
+from scheduler.service.queue_waits import QueueWaits
 from scheduler.service.sparing_archive import SparingArchive
 
 
@@ -77,3 +79,17 @@ def archive_file_checks(path: Path) -> list[Check]:
     except StoreError as error:
         return [_archive_check(error.message)]
     return [_archive_check(None)]
+
+
+def wait_checks(waits: QueueWaits) -> list[Check]:
+    """How long jobs wait in the clusters' own queues, where that is worth a margin."""
+    return [
+        Check(
+            subject=f"cluster {cluster_id}",
+            is_ok=True,
+            detail=f"its own queue takes up to {format_duration(wait_s)} (9 of 10 of the last {count} runs); "
+            "so much is kept free before deadlines",
+        )
+        for cluster_id, wait_s, count in waits.learned_s()
+        if wait_s
+    ]

@@ -12,6 +12,8 @@ from scheduler.core.errors import GridtideError, InfeasibleError, InvalidInputEr
 from scheduler.server.cli_forecast import app as forecast_app
 from scheduler.server.cli_options import Config, Format, Output, connected
 from scheduler.server.cli_output import grams, local, print_document, print_rows, say
+from scheduler.server.cli_sbatch import Untouched, sbatch
+from scheduler.server.cli_store import app as store_app
 
 if TYPE_CHECKING:
     pass
@@ -28,6 +30,7 @@ token_app = typer.Typer(
     help="Tokens for a service that listens beyond loopback.", no_args_is_help=True
 )
 app.add_typer(token_app, name="token")
+app.add_typer(store_app, name="store")
 
 
 @app.command()
@@ -36,6 +39,21 @@ def serve(config: Config = None) -> None:
     from scheduler.server.wiring import serve as run  # noqa: PLC0415 - imports everything
 
     run(config)
+
+
+@app.command()
+def guard(
+    config: Config = None,
+    every: Annotated[str, typer.Option(help="how often to look, such as 30s")] = "30s",
+    once: Annotated[bool, typer.Option("--once", help="look once, and end")] = False,
+) -> None:
+    """Start users' own Jobs on Kubernetes in time, should the service not do it. It needs nothing but the settings."""
+    from scheduler.core.units import parse_duration  # noqa: PLC0415 - likewise
+    from scheduler.server.guard_watch import guard as run  # noqa: PLC0415 - likewise
+
+    is_well = run(config, every_s=parse_duration(every, field="every"), is_once=once)
+    if once and not is_well:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -73,6 +91,17 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command
     max_cost: Annotated[float | None, typer.Option(help="most money that it may cost")] = None,
     max_carbon_g: Annotated[float | None, typer.Option(help="most grams that it may emit")] = None,
     carbon_price: Annotated[float | None, typer.Option(help="currency per tonne of CO2e")] = None,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option("--slurm", help="term of sbatch, such as account=ml, repeatable"),
+    ] = None,
+    image: Annotated[str | None, typer.Option(help="container image, on Kubernetes")] = None,
+    array: Annotated[
+        str | None, typer.Option(help="one job for each index, such as 0-9 or 1,3,7")
+    ] = None,
+    script: Annotated[
+        Path | None, typer.Option(help="shell script to run instead of a command")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="say when and where; submit nothing")
     ] = False,
@@ -80,8 +109,15 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command
 ) -> None:
     """Submit a job, from options and a command or from a YAML file whose fields the options override."""
     from scheduler.server import cli_jobs  # noqa: PLC0415 - likewise
+    from scheduler.server.job_arrays import expand  # noqa: PLC0415 - likewise
 
     file, command = cli_jobs.split_words(words or [])
+    if not (file or command or script):
+        raise InvalidInputError(
+            "command: none given; add -- COMMAND, --script FILE, or a file with jobs",
+            field="command",
+            valid="a program and its arguments",
+        )
     changes: dict[str, Any] = {
         "name": name,
         "duration": duration,
@@ -97,21 +133,30 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command
         "priority": priority,
         "project": project,
         "env": cli_jobs.env(env or []) or None,
-        "workdir": workdir or (None if file else str(Path.cwd())),
+        # A folder of this machine is none in a container: its image has one of its own.
+        "workdir": workdir or (None if file or image else str(Path.cwd())),
         "max_retries": max_retries,
         "after": after or None,
         "max_cost": max_cost,
         "max_carbon_g": max_carbon_g,
         "carbon_price": carbon_price,
+        "slurm": cli_jobs.slurm(slurm or []) or None,
+        "kubernetes": {"image": image} if image else None,
         "command": command or None,
+        "array": array,
+        "script": script and cli_jobs.script_text(script),
     }
     given = {key: value for key, value in changes.items() if value is not None}
     jobs = cli_jobs.load_jobs(file) if file else [{}]
     specs = [cli_jobs.merged(job, given) for job in jobs]
     for spec in specs:
-        if "name" not in spec and spec.get("command"):
-            spec["name"] = cli_jobs.default_name(spec["command"])
-    _send(specs, file, dry_run=dry_run, output=output)
+        if "name" not in spec and (script or spec.get("command")):
+            spec["name"] = cli_jobs.default_name([str(script)] if script else spec["command"])
+    tasks = [task for spec in specs for task in expand(spec)]
+    _send(tasks, file, dry_run=dry_run, output=output)
+
+
+app.command(cls=Untouched)(sbatch)
 
 
 def _send(specs: list[dict[str, Any]], file: Path | None, *, dry_run: bool, output: Output) -> None:
@@ -157,6 +202,7 @@ def plan(  # noqa: PLR0917 - options of a command
     """Say where and when jobs would run, and why. Nothing is submitted."""
     from scheduler.server.cli_jobs import load_jobs, plan_snapshot  # noqa: PLC0415 - imports yaml
     from scheduler.server.cli_plans import print_plan  # noqa: PLC0415 - only needed here
+    from scheduler.server.job_arrays import expand  # noqa: PLC0415 - likewise
 
     if (file is None) == (snapshot is None):
         raise InvalidInputError(
@@ -170,7 +216,7 @@ def plan(  # noqa: PLR0917 - options of a command
         return
     assert file is not None
     with connected() as client:
-        for spec in load_jobs(file):
+        for spec in (task for job in load_jobs(file) for task in expand(job)):
             _print_dry_run(client.dry_run(spec), output)
 
 

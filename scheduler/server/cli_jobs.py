@@ -114,10 +114,64 @@ def split_words(words: list[str]) -> tuple[Path | None, list[str]]:
 
 
 def merged(job: Document, given: Document) -> Document:
-    """The file's job with the options on top; one way to say when replaces the other."""
+    """The file's job with the options on top; one way to say when, or what, replaces the other.
+
+    Terms of Slurm are laid over one by one, those of Kubernetes likewise.
+    """
     if "deadline" in given or "patience" in given:
         job = {key: value for key, value in job.items() if key not in ("deadline", "patience")}
+    if "command" in given or "script" in given:
+        job = {key: value for key, value in job.items() if key not in ("command", "script")}
+    for kind in ("slurm", "kubernetes"):
+        if kind in given:
+            given = given | {kind: _over(job.get(kind), given[kind])}
     return job | given
+
+
+def _over(before: object, given: Document) -> Document:
+    """Terms laid over those of the file, one by one."""
+    if not isinstance(before, dict):
+        return given
+    options = before.get("options")
+    if isinstance(options, dict) and "options" in given:
+        given = given | {"options": options | given["options"]}
+    return before | given
+
+
+def slurm(pairs: list[str]) -> Document:
+    """Terms of Slurm of KEY=VALUE texts; `options.KEY` for further options of sbatch."""
+    terms: Document = {}
+    for pair in pairs:
+        key, mark, value = pair.partition("=")
+        if not key or not mark:
+            raise InvalidInputError(
+                f"slurm: {pair!r} is not KEY=VALUE, such as account=ml or options.mem=8G",
+                field="slurm",
+                value=pair,
+                valid="KEY=VALUE",
+            )
+        if key.startswith("options."):
+            terms.setdefault("options", {})[key.removeprefix("options.")] = value
+        else:
+            terms[key] = value
+    return terms
+
+
+def script_text(path: Path) -> str:
+    """The text of a script.
+
+    Raises:
+        InvalidInputError: it cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInputError(
+            f"script: {path} cannot be read: {error}",
+            field="script",
+            value=str(path),
+            valid="a text file",
+        ) from error
 
 
 def env(pairs: list[str]) -> dict[str, str]:

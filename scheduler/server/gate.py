@@ -15,7 +15,8 @@ from scheduler.server.problems import problem, problem_of
 from scheduler.server.settings import ServerSettings, is_loopback
 
 _OPEN_PATHS: Final = frozenset({"/healthz"})
-
+_PROBED_PATHS: Final = frozenset({"/readyz"})
+"""Open to who shows no token, such as the probes of Kubernetes; they are told less."""
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -74,9 +75,9 @@ class Gate:
                 "wrong_host",
                 f"host: {host!r} is not a name of this service; use 127.0.0.1 or add it to server.allowed_hosts",
             )
-        if path not in _OPEN_PATHS and not is_authorised(
-            headers.get("authorization"), self._hashes
-        ):
+        token = headers.get("authorization")
+        is_open = path in _OPEN_PATHS or (path in _PROBED_PATHS and token is None)
+        if not is_open and not is_authorised(token, self._hashes):
             return problem(
                 401, "unauthorised", "authorization: a bearer token of this service is needed"
             )

@@ -22,14 +22,16 @@ from scheduler.core.errors import (
 )
 from scheduler.core.job import Job, JobRecord, JobState, Placement
 from scheduler.core.names import nearest, suggest
-from scheduler.core.planner.search import WindowSearch
 from scheduler.core.timegrid import SlotGrid, Window, format_instant, parse_instant
 from scheduler.core.units import parse_duration
 from scheduler.server import reports, schemas, views
+from scheduler.server.auth import is_authorised
 from scheduler.server.gate import Endpoint, Gate
+from scheduler.server.kubernetes_permits import with_kubernetes_permits
 from scheduler.server.metrics import render_metrics
 from scheduler.server.problems import add_error_handlers
 from scheduler.server.report_pages import build_report
+from scheduler.server.slurm_permits import with_permits
 from scheduler.server.submit_desk import SubmitDesk
 from scheduler.server.wiring import Service, new_job_id
 from scheduler.service.job_queue import Submission
@@ -323,13 +325,19 @@ def _add_probe_routes(app: FastAPI, service: Service) -> None:
         return {"status": "ok", "now": format_instant(service.clock.now())}
 
     @app.get("/readyz")
-    def readyz() -> Response:
-        checks = service.checks()
-        # A source that is down degrades plans; it does not make the service unready.
-        is_ready = all(check.is_ok for check in checks if not check.subject.startswith("intensity"))
+    def readyz(request: Request) -> Response:
+        # A source or a cluster that is down does not keep jobs from being taken: they wait, and say so.
+        own = service.own_checks()
+        is_ready = all(check.is_ok for check in own)
+        # A probe shows no token, and comes every few seconds: the others cost commands and requests.
+        is_probe = not is_authorised(
+            request.headers.get("authorization"), service.settings.server.token_hashes
+        )
+        checks = own if is_probe else service.checks()
         document = {
             "schema": "gridtide/doctor/v1",
             "ready": is_ready,
+            "complete": not is_probe,
             "checks": [
                 {"subject": check.subject, "ok": check.is_ok, "detail": check.detail}
                 for check in checks
@@ -390,18 +398,18 @@ def _build_job(service: Service, document: object) -> Job:
         hardware=service.hardware,
         region_ids=service.fleet.region_ids,
     )
+    job = with_permits(job, service.settings.clusters, service.fleet)
+    job = with_kubernetes_permits(job, service.settings.clusters, service.fleet)
     schemas.require_prices(job, service.fleet)
     return job
 
 
 def _place_now(service: Service, record: JobRecord) -> Placement:
-    others = [one for one in service.store.active_jobs() if one.job.job_id != record.job.job_id]
-    placement = WindowSearch(service.planning.snapshot(others)).earliest(
-        service.planning.request(record, others), ignores_deadline=True
-    )
+    now = service.clock.now()
+    placement = service.planning.place_at(record, now, service.store.active_jobs())
     if placement is None:
         raise ConflictError(
-            f"job {record.job.job_id}: nothing in the horizon has room for it",
+            f"job {record.job.job_id}: no cluster may run it now",
             job_id=record.job.job_id,
         )
     return placement

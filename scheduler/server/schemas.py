@@ -1,17 +1,20 @@
 """What goes over the wire: the job as users write it, checked and turned into a core Job."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final, Self, TypeVar
+from typing import Final, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from scheduler.core.errors import InvalidInputError, InvalidJobError
+from scheduler.core.errors import InvalidJobError
 from scheduler.core.fleet import Fleet
 from scheduler.core.hardware import HardwareTable
 from scheduler.core.job import Job, JobId
+from scheduler.core.job_script import build_command
+from scheduler.core.kubernetes_terms import JobKubernetes
 from scheduler.core.names import suggest
+from scheduler.core.slurm_terms import JobSlurm
 from scheduler.core.terms import (
     MAX_GPUS,
     DataNeed,
@@ -21,57 +24,18 @@ from scheduler.core.terms import (
     ResourceOption,
     Width,
 )
-from scheduler.core.timegrid import format_instant, parse_instant
-from scheduler.core.units import parse_duration
+from scheduler.core.timegrid import format_instant
+from scheduler.server.document_errors import describe_errors
+from scheduler.server.fields import Amount, DurationS, Instant, Strict, ZeroOrDurationS
 
-T = TypeVar("T")
 JOB_SCHEMA: Final = "gridtide/job/v1"
 LATER: Final = {
-    "image": "a Kubernetes cluster",
-    "args": "a Kubernetes cluster",
-    "script": "a Slurm cluster",
+    "image": "the form kubernetes: {image: NAME}",
+    "args": "the form command: [PROGRAM, ARGUMENT, ...]",
+    "array": "gridtide submit, which makes one job of each index",
 }
 """Fields of the job format that this version refuses, and what they wait for."""
 _ACCELERATORS: Final = re.compile(r"\s*(?P<name>[A-Za-z][\w .-]*?)\s*(?::\s*(?P<gpus>\d{1,7}))?\s*")
-
-
-def _or_value_error(parse: Callable[[str], T], text: str) -> T:
-    """What pydantic understands, so that the error names the whole path of the field."""
-    try:
-        return parse(text)
-    except InvalidInputError as error:
-        raise ValueError(error.message.partition(": ")[2]) from error
-
-
-def _duration_s(value: object) -> int:
-    if isinstance(value, str):
-        return _or_value_error(parse_duration, value)
-    raise ValueError(f"{value!r} has no unit; write a text such as '4h', '90m' or 'PT4H'")
-
-
-def _zero_or_duration_s(value: object) -> int:
-    is_zero = isinstance(value, str) and value.strip().lower() in ("0s", "0m", "0h", "pt0s")
-    return 0 if is_zero else _duration_s(value)
-
-
-def _instant(value: object) -> datetime:
-    if isinstance(value, datetime):  # YAML reads unquoted times by itself
-        return _or_value_error(parse_instant, value.isoformat())
-    if isinstance(value, str):
-        return _or_value_error(parse_instant, value)
-    raise ValueError(f"{value!r} is not an ISO 8601 time such as '2026-11-27T09:00:00+01:00'")
-
-
-DurationS = Annotated[int, BeforeValidator(_duration_s, json_schema_input_type=str)]
-ZeroOrDurationS = Annotated[int, BeforeValidator(_zero_or_duration_s, json_schema_input_type=str)]
-Instant = Annotated[datetime, BeforeValidator(_instant, json_schema_input_type=str)]
-Amount = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-
-
-class Strict(BaseModel):
-    """A model of ours: a field that it does not know is refused."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class InterruptibleSpec(Strict):
@@ -139,11 +103,39 @@ class ResourcesSpec(Strict):
         return self
 
 
+class SlurmSpec(Strict):
+    """What the job asks of Slurm, as sbatch takes it; its site decides which of it a job may set."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    licenses: str | None = None
+    reservation: str | None = None
+    time_limit: DurationS | None = None
+    output: str | None = Field(
+        default=None, description="pattern of a file name; %x: the job's name"
+    )
+    error: str | None = None
+    options: dict[str, str] = Field(
+        default_factory=dict, max_length=100, description="further options of sbatch"
+    )
+
+
+class KubernetesSpec(Strict):
+    """What the job asks of Kubernetes; its site decides which of it a job may set."""
+
+    image: str | None = Field(default=None, description="container image that the command runs in")
+
+
 class JobSpec(Strict):
     """A job as users write it, in YAML or JSON."""
 
     name: str = Field(description="1 to 63 of a-z, 0-9 and -")
-    command: list[str] = Field(min_length=1, max_length=10_000, description="program and arguments")
+    command: list[str] | None = Field(
+        default=None, min_length=1, max_length=10_000, description="program and arguments"
+    )
+    script: str | None = Field(default=None, description="text of a shell script instead")
     duration: DurationS = Field(description="expected run time on the first option, such as 4h")
     duration_p95: DurationS | None = None
     deadline: Instant | None = Field(default=None, description="finish by: ISO 8601 with an offset")
@@ -178,11 +170,19 @@ class JobSpec(Strict):
     max_retries: int = Field(default=0, ge=0, le=100, strict=True)
     env: dict[str, str] = Field(default_factory=dict, max_length=1000)
     workdir: str | None = Field(default=None, min_length=1, max_length=4096)
+    slurm: SlurmSpec | None = Field(default=None, description="then it runs on Slurm clusters only")
+    kubernetes: KubernetesSpec | None = Field(
+        default=None, description="then it runs on Kubernetes clusters only"
+    )
 
     @model_validator(mode="after")
-    def _one_limit(self) -> Self:
+    def _one_of_each(self) -> Self:
+        if (self.command is None) == (self.script is None):
+            raise ValueError("give either command (program and arguments) or script (its text)")
         if (self.deadline is None) == (self.patience is None):
             raise ValueError("give either deadline (finish by) or patience (how long it may wait)")
+        if self.slurm is not None and self.kubernetes is not None:
+            raise ValueError("give either slurm or kubernetes: a job runs on clusters of one kind")
         return self
 
 
@@ -232,21 +232,6 @@ def parse_amendment(document: object) -> AmendSpec:
         raise _invalid(error, AmendSpec) from error
 
 
-def describe_errors(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One line a problem: the field's path, what is wrong, and for unknown names the nearest."""
-    lines = []
-    for problem in error.errors(include_url=False, include_context=False):
-        path = ".".join(str(part) for part in problem["loc"]) or "document"
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            known = _fields_at(model, problem["loc"][:-1])
-            message = f"unknown field; {suggest(str(problem['loc'][-1]), known)}"
-        elif problem["type"] != "missing" and "value_error" not in problem["type"]:
-            message = f"{problem['input']!r} is not valid: {message}"
-        lines.append(f"{path}: {message}" if not message.startswith(f"{path}:") else message)
-    return lines
-
-
 def _invalid(error: ValidationError, model: type[BaseModel]) -> InvalidJobError:
     first = error.errors(include_url=False, include_context=False)[0]
     return InvalidJobError(
@@ -254,26 +239,6 @@ def _invalid(error: ValidationError, model: type[BaseModel]) -> InvalidJobError:
         field=".".join(str(part) for part in first["loc"]) or "job",
         value=None if first["type"] == "missing" else str(first["input"])[:200],
     )
-
-
-def _fields_at(model: type[BaseModel], path: Iterable[object]) -> list[str]:
-    """Names of the fields of the model that stands at this path."""
-    here = model
-    for part in path:
-        field = here.model_fields.get(str(part))
-        inner = _model_in(field.annotation) if field else None
-        here = inner or here
-    return list(here.model_fields)
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for inner in getattr(annotation, "__args__", ()):
-        found = _model_in(inner)
-        if found:
-            return found
-    return None
 
 
 def build_job(
@@ -306,7 +271,9 @@ def build_job(
     return Job(
         job_id=JobId(job_id),
         name=spec.name,
-        command=tuple(spec.command),
+        command=build_command(spec.script, spec.name)
+        if spec.script is not None
+        else tuple(spec.command or ()),
         submitted_at=now,
         deadline_at=deadline_at,
         earliest_start_at=max(now, spec.not_before) if spec.not_before else now,
@@ -330,6 +297,8 @@ def build_job(
         max_retries=spec.max_retries,
         env=_env(spec.env),
         workdir=spec.workdir,
+        slurm=_slurm(spec),
+        kubernetes=JobKubernetes(**spec.kubernetes.model_dump()) if spec.kubernetes else None,
     )
 
 
@@ -341,7 +310,7 @@ def require_prices(job: Job, fleet: Fleet) -> None:
     """
     terms = {"max_cost": job.limits.max_cost, "carbon_price": job.limits.carbon_price}
     asked = [field for field, value in terms.items() if value is not None]
-    usable = [cluster for cluster in fleet if job.allows_region(cluster.region_id)]
+    usable = [cluster for cluster in fleet if job.allows(cluster)]
     if asked and all(cluster.price_per_gpu_hour is None for cluster in usable):
         raise InvalidJobError(
             f"{asked[0]}: {terms[asked[0]]:g} cannot be weighed: none of the clusters that the job may use "
@@ -427,6 +396,17 @@ def _interruptible(spec: JobSpec) -> Interruptible | None:
                 max_interruptions=how.max_interruptions,
                 is_movable=spec.movable or how.movable,
             )
+
+
+def _slurm(spec: JobSpec) -> JobSlurm | None:
+    asked = spec.slurm
+    if asked is None:
+        return None
+    return JobSlurm(
+        **asked.model_dump(exclude={"time_limit", "options"}),
+        time_limit_s=asked.time_limit,
+        options=tuple(asked.options.items()),
+    ).named(spec.name)
 
 
 def _options(spec: JobSpec, hardware: HardwareTable) -> tuple[ResourceOption, ...]:

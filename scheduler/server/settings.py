@@ -19,8 +19,11 @@ from scheduler.core.errors import InvalidConfigError
 from scheduler.core.forecast import Scope, SignalKind
 from scheduler.core.units import format_duration
 from scheduler.server.cluster_settings import SlurmSettings
-from scheduler.server.schemas import DurationS, Instant, Strict, ZeroOrDurationS, describe_errors
+from scheduler.server.document_errors import describe_errors
+from scheduler.server.fields import DurationS, Instant, Strict, ZeroOrDurationS
+from scheduler.server.kubernetes_settings import KubernetesSettings
 from scheduler.server.source_settings import SourceSettings, WeatherSettings
+from scheduler.server.store_settings import StoreSettings
 from scheduler.server.yaml_files import read_yaml
 from scheduler.server.zone_names import ZoneNames
 
@@ -74,17 +77,6 @@ class ServerSettings(Strict):
                 "(see `gridtide token new`) or listen on 127.0.0.1"
             )
         return self
-
-
-class StoreSettings(Strict):
-    """What remembers the jobs."""
-
-    path: Path = Path("gridtide-data/gridtide.db")
-
-    @property
-    def intensity_path(self) -> Path:
-        """Where the archive of intensity is kept: beside the store."""
-        return self.path.with_name("intensity.db")
 
 
 class PlanningSettings(Strict):
@@ -143,7 +135,7 @@ class ClusterSettings(Strict):
     """One cluster."""
 
     id: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
-    kind: Literal["local", "slurm"] = "local"
+    kind: Literal["local", "slurm", "kubernetes"] = "local"
     region: str = Field(min_length=1, max_length=63)
     zone: str = Field(
         min_length=1,
@@ -161,6 +153,7 @@ class ClusterSettings(Strict):
     pause: Literal["checkpoint", "freeze"] = "checkpoint"
     pass_env: list[str] | None = None
     slurm: SlurmSettings | None = None
+    kubernetes: KubernetesSettings | None = None
 
     @model_validator(mode="after")
     def _is_of_its_kind(self) -> Self:
@@ -174,9 +167,45 @@ class ClusterSettings(Strict):
                 raise ValueError(
                     f"slurm.devices: how {name} is asked for is missing, such as {{{name}: {{gres: 'gpu:{name.lower()}'}}}}"
                 )
-        if self.kind == "slurm" and self.pass_env is not None:
-            raise ValueError("pass_env: jobs of Slurm see only what they bring themselves")
+        if self.kind != "local" and self.pass_env is not None:
+            whose = "Slurm" if self.kind == "slurm" else "Kubernetes"
+            raise ValueError(f"pass_env: jobs of {whose} see only what they bring themselves")
+        self._require_for_kubernetes()
+        if self.slurm is not None and self.slurm.route == "rest":
+            self._require_for_rest(self.slurm)
         return self
+
+    def _require_for_kubernetes(self) -> None:
+        if (self.kind == "kubernetes") != (self.kubernetes is not None):
+            raise ValueError(
+                "kind: kubernetes needs kubernetes: {context, image, ...}, and only it takes one"
+            )
+        if self.kubernetes is None:
+            return
+        if self.root is not None or self.checkpoints is not None:
+            raise ValueError(
+                "root and checkpoints: jobs of Kubernetes have no folder of the service's; use "
+                "kubernetes.checkpoint_claim and kubernetes.checkpoint_path"
+            )
+        if self.pause == "freeze":
+            raise ValueError("pause: freeze cannot be done on Kubernetes; use pause: checkpoint")
+        for name in self.kubernetes.devices:
+            if name not in self.capacity:
+                raise ValueError(f"kubernetes.devices: {name} is not in capacity; add it there")
+
+    def _require_for_rest(self, slurm: SlurmSettings) -> None:
+        if self.pause == "freeze":
+            raise ValueError(
+                "pause: freeze cannot be done with slurm.route: rest, for slurmrestd has no way to suspend a "
+                "job; use pause: checkpoint, or slurm.route: cli"
+            )
+        for name in self.capacity:
+            device = slurm.devices.get(name)
+            if slurm.partition is None and (device is None or device.partition is None):
+                raise ValueError(
+                    f"slurm.partition is needed with slurm.route: rest (or slurm.devices.{name}.partition), for "
+                    "slurmrestd from v0.0.40 on does not say which one is the default"
+                )
 
     @field_validator("capacity")
     @classmethod
@@ -280,17 +309,9 @@ def load_settings(path: Path | None) -> Settings:
 
 def _anchored(settings: Settings, folder: Path) -> Settings:
     """The settings with relative paths taken from the folder of the file, not from the caller's."""
-    settings.store.path = folder / settings.store.path
+    settings.store.anchored(folder)
     for cluster in settings.clusters:
-        root = cluster.root or settings.store.path.parent / cluster.id
-        cluster.root = folder / root
-        # One folder for all clusters of this machine, so that a movable job may go on in any of them.
-        shared = settings.store.path.parent / "checkpoints"
-        if cluster.slurm is not None:
-            shared = cluster.root / "checkpoints"  # on the disk that its nodes share
-            if cluster.slurm.conf is not None:
-                cluster.slurm.conf = folder / cluster.slurm.conf
-        cluster.checkpoints = folder / (cluster.checkpoints or shared)
+        _anchor_cluster(cluster, folder, settings.store.path.parent)
     chains = [settings.intensity.sources, *settings.intensity.zones.values()]
     for source in (one for chain in chains for one in chain):
         if source.path is not None:
@@ -301,6 +322,24 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     if weather is not None and weather.token_file is not None:
         weather.token_file = folder / weather.token_file
     return settings
+
+
+def _anchor_cluster(cluster: ClusterSettings, folder: Path, data: Path) -> None:
+    """Its paths, taken from the folder of the file; those that are not given are below the data's."""
+    if cluster.kubernetes is not None:
+        if cluster.kubernetes.kubeconfig is not None:
+            cluster.kubernetes.kubeconfig = folder / cluster.kubernetes.kubeconfig
+        return
+    cluster.root = folder / (cluster.root or data / cluster.id)
+    # One folder for all clusters of this machine, so that a movable job may go on in any of them.
+    shared = data / "checkpoints"
+    if cluster.slurm is not None:
+        shared = cluster.root / "checkpoints"  # on the disk that its nodes share
+        if cluster.slurm.conf is not None:
+            cluster.slurm.conf = folder / cluster.slurm.conf
+        if cluster.slurm.rest is not None and cluster.slurm.rest.token_file is not None:
+            cluster.slurm.rest.token_file = folder / cluster.slurm.rest.token_file
+    cluster.checkpoints = folder / (cluster.checkpoints or shared)
 
 
 def _in_zones(settings: Settings) -> Settings:

@@ -33,13 +33,8 @@ from scheduler.core.planner.snapshot import (
 )
 from scheduler.core.timegrid import SlotGrid, Window, format_instant
 from scheduler.core.units import SECONDS_PER_HOUR
-from scheduler.server.schemas import (
-    DurationS,
-    Instant,
-    Strict,
-    ZeroOrDurationS,
-    describe_errors,
-)
+from scheduler.server.document_errors import describe_errors
+from scheduler.server.fields import DurationS, Instant, Strict, ZeroOrDurationS
 from scheduler.server.snapshot_jobs import SnapshotJobs
 
 SCHEMA: Final = "gridtide/snapshot/v1"

@@ -102,6 +102,22 @@ class SnapshotJobs:
         }
 
     def _first(self, job_id: str, spec: JobSpec) -> PlanRequest:
+        if spec.slurm is not None:
+            raise InvalidJobError(
+                "slurm: a snapshot does not say which clusters are of Slurm, and what they take; "
+                "leave it out, and name regions",
+                field="slurm",
+                value=", ".join(sorted(spec.slurm.model_fields_set)),
+                valid="absent",
+            )
+        if spec.kubernetes is not None:
+            raise InvalidJobError(
+                "kubernetes: a snapshot does not say which clusters are of Kubernetes; "
+                "leave it out, and name regions",
+                field="kubernetes",
+                value=", ".join(sorted(spec.kubernetes.model_fields_set)),
+                valid="absent",
+            )
         job = build_job(
             spec,
             job_id=job_id,

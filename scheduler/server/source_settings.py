@@ -5,7 +5,7 @@ from typing import Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from scheduler.server.schemas import Strict
+from scheduler.server.fields import Strict
 
 Kind = Literal[
     "typical_week",

@@ -8,6 +8,7 @@ from scheduler.core.forecast import IntensitySeries, Provenance, build_matrix
 from scheduler.core.forecasting.scores import Score
 from scheduler.core.job import Baseline, Job, JobRecord, Placement, Run
 from scheduler.core.planner.explain import Explanation
+from scheduler.core.slurm_terms import JobSlurm
 from scheduler.core.timegrid import SlotGrid, Window, format_instant
 from scheduler.core.units import format_duration
 from scheduler.ports import Event, SourceInfo
@@ -38,6 +39,7 @@ def job_view(record: JobRecord) -> Document:
         "forbid_regions": list(job.forbid_regions),
         "interruptible": job.interruptible is not None,
         **_terms(job),
+        "native": {"ref": job.native.ref, "user": job.native.user} if job.native else None,
         "options": [
             {
                 "accelerators": f"{option.accelerator}:{option.gpus}",
@@ -70,7 +72,14 @@ def _terms(job: Job) -> Document:
         "max_cost": limits.max_cost,
         "max_carbon_g": limits.max_carbon_g,
         "after": list(job.after),
+        "slurm": _slurm_view(job.slurm) if job.slurm else None,
+        "kubernetes": job.kubernetes.asked() if job.kubernetes else None,
     }
+
+
+def _slurm_view(slurm: JobSlurm) -> Document:
+    stated: Document = dict(slurm.asked())
+    return stated | ({"options": dict(slurm.options)} if slurm.options else {})
 
 
 def placement_view(placement: Placement | None) -> Document | None:

@@ -16,10 +16,18 @@ _CLOCK: Final = re.compile(
 _AHEAD: Final = re.compile(r"(?:\+|in\s+)\s*(?P<span>.+)")
 
 
-def parse_when(text: str, *, now: datetime, zone: tzinfo, field: str = "deadline") -> datetime:
+def parse_when(
+    text: str,
+    *,
+    now: datetime,
+    zone: tzinfo,
+    field: str = "deadline",
+    takes_local: bool = False,
+) -> datetime:
     """The UTC instant that the text means for somebody in `zone` at `now`.
 
-    A weekday is the next one whose time is still ahead; `next` skips the days of this week.
+    A weekday is the next one whose time is still ahead; `next` skips the days of this week. With `takes_local`
+    an ISO time without offset is one of `zone`, as the commands of Slurm read it.
 
     Raises:
         InvalidInputError: another form, an ISO time without offset, or a local time that the clocks skip.
@@ -35,9 +43,11 @@ def parse_when(text: str, *, now: datetime, zone: tzinfo, field: str = "deadline
         at = datetime.fromisoformat(text.strip())
     except ValueError:
         raise _invalid(text, field, "is not a time") from None
-    if at.tzinfo is None:
+    if at.tzinfo is not None:
+        return at.astimezone(UTC)
+    if not takes_local:
         raise _invalid(text, field, "has no offset")
-    return at.astimezone(UTC)
+    return _in_zone(text, at, zone, field)
 
 
 def _on_the_clock(  # noqa: PLR0917 - a parse step
@@ -50,12 +60,18 @@ def _on_the_clock(  # noqa: PLR0917 - a parse step
     days = _days_ahead(clock["day"], here, at)
     if days is None:
         raise _invalid(text, field, f"names no day: {clock['day']!r}")
-    local = datetime.combine(here.date() + timedelta(days=days), at, tzinfo=zone)
-    moment = local.astimezone(UTC)
-    if moment.astimezone(zone).replace(tzinfo=None) != local.replace(tzinfo=None):
-        raise _invalid(text, field, "does not exist on that day: the clocks go forward")
+    day = here.date() + timedelta(days=days)
+    moment = _in_zone(text, datetime.combine(day, at), zone, field)
     if moment <= here.astimezone(UTC):
         raise _invalid(text, field, "is in the past")
+    return moment
+
+
+def _in_zone(text: str, local: datetime, zone: tzinfo, field: str) -> datetime:
+    """The UTC instant at which clocks in the zone show that time; the first one, where they show it twice."""
+    moment = local.replace(tzinfo=zone).astimezone(UTC)
+    if moment.astimezone(zone).replace(tzinfo=None) != local:
+        raise _invalid(text, field, "does not exist on that day: the clocks go forward")
     return moment
 
 

@@ -4,45 +4,56 @@ import random
 import secrets
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import structlog
 
 from adapters.clocks import FastClock, SystemClock
+from adapters.cluster.kubernetes import KubernetesCluster
 from adapters.cluster.local import PASS_ENV, LocalCluster
 from adapters.cluster.slurm import SlurmCluster
+from adapters.cluster.slurm_adopting import AdoptingSlurmCluster
+from adapters.cluster.slurm_native import Scope
 from adapters.cluster.slurm_request import SlurmDevice, SlurmTerms
 from adapters.forecast_tables import load_level_coefficients
 from adapters.hardware_tables import load_hardware
 from adapters.http_client import Stop
 from adapters.store.intensity_archive import SqliteIntensityArchive
-from adapters.store.sqlite import SqliteStore
 from scheduler.core.data_moves import DataMoves
-from scheduler.core.errors import GridtideError, InvalidConfigError, StoreError
+from scheduler.core.errors import GridtideError, StoreError
 from scheduler.core.fleet import Cluster, Fleet
 from scheduler.core.hardware import HardwareTable
-from scheduler.core.names import suggest
 from scheduler.core.planner.warm import warm_up
 from scheduler.ports import Check, Clock, ClusterAdapter, IntensityArchive, JobStore
-from scheduler.server.checks import archive_check, archive_file_checks, source_checks
+from scheduler.server.chains import build_chain
+from scheduler.server.checks import archive_check, archive_file_checks, source_checks, wait_checks
 from scheduler.server.cluster_settings import SlurmSettings
+from scheduler.server.kubernetes_clusters import build_kubernetes
 from scheduler.server.logs import configure_logs
+from scheduler.server.native_jobs import NativeBuilder
 from scheduler.server.settings import ClusterSettings, Settings, load_settings
+from scheduler.server.slurm_routes import build_access, build_other
 from scheduler.server.sources import SourceBuilder, build_weather
+from scheduler.server.stores import examine_store, open_store
 from scheduler.service.accountant import Accountant
+from scheduler.service.adopter import Adopter
 from scheduler.service.built_in import BuiltIn
 from scheduler.service.cycle import Cycle, Pace, Stages
 from scheduler.service.dependencies import Dependencies
 from scheduler.service.dispatcher import Dispatcher
+from scheduler.service.experience import Experience
 from scheduler.service.fetching import Source
 from scheduler.service.forecaster import Forecaster
 from scheduler.service.job_queue import JobQueue
 from scheduler.service.lifecycle import Lifecycle
+from scheduler.service.outlooks import Outlooks
 from scheduler.service.planning import Planning, PlanningPolicy
+from scheduler.service.queue_waits import QueueWaits
 from scheduler.service.run_times import RunTimes
 from scheduler.service.sparing_archive import SparingArchive
 from scheduler.service.watcher import Watcher
@@ -50,7 +61,6 @@ from scheduler.service.watcher import Watcher
 _MINUTE_S: Final = 60.0
 _LEAVE_S: Final = 2.0
 """So long a stopped service waits for fetches to end; they end with the process."""
-_NAMED_ZONES: Final = 10
 _ID_ALPHABET: Final = "abcdefghjkmnpqrstuvwxyz23456789"  # no look-alikes
 
 
@@ -69,21 +79,26 @@ class Service:
     queue: JobQueue
     cycle: Cycle
     lifecycle: Lifecycle
+    experience: Experience
     clusters: Mapping[str, ClusterAdapter]
     stop: Stop
+
+    def own_checks(self) -> list[Check]:
+        """Whether this process can take jobs and plan them, whatever clusters and sources do."""
+        return [
+            *(one for one in self.store.checks() if one.subject == "store"),
+            *self._cycle_checks(),
+        ]
 
     def checks(self) -> list[Check]:
         """What `doctor` and `/readyz` report."""
         return [
-            Check(
-                subject="store",
-                is_ok=True,
-                detail=f"acknowledged writes survive the loss of the {self.store.durability}",
-            ),
+            *self.store.checks(),
             *self._cycle_checks(),
             archive_check(self.archive),
             *source_checks(self.forecaster),
             *(check for adapter in self.clusters.values() for check in adapter.checks()),
+            *wait_checks(self.experience.queue_waits),
         ]
 
     def _cycle_checks(self) -> list[Check]:
@@ -100,6 +115,7 @@ class Service:
         self.archive.close()
         self.stop.set()
         self.cycle.join(within_s=_LEAVE_S)
+        _close(self.clusters.values())
         self.store.close()
 
 
@@ -117,9 +133,14 @@ def build_service(settings: Settings) -> Service:
     stop = Stop()
     builder = _source_builder(settings, fleet, clock, stop=stop)
     forecaster = build_forecaster(settings, fleet, clock, archive, builder=builder)
-    clusters = {one.id: _build_cluster(one, fleet, clock) for one in settings.clusters}
-    store = SqliteStore(settings.store.path)
+    clusters = {one.id: _build_cluster(one, fleet, clock, stop=stop) for one in settings.clusters}
+    store = open_store(settings.store)
     run_times = RunTimes(store)
+    experience = Experience(
+        run_times=run_times,
+        queue_waits=QueueWaits(store, fleet),
+        outlooks=Outlooks(clusters=clusters, fleet=fleet),
+    )
     lifecycle = Lifecycle(
         store=store,
         clock=clock,
@@ -138,7 +159,7 @@ def build_service(settings: Settings) -> Service:
             horizon_s=settings.planning.horizon,
             moves=DataMoves(**settings.data_moves.model_dump()),
         ),
-        run_times=run_times,
+        experience=experience,
     )
     dispatcher = Dispatcher(
         clusters=clusters, dependencies=dependencies, lifecycle=lifecycle, clock=clock
@@ -147,9 +168,22 @@ def build_service(settings: Settings) -> Service:
         store=store,
         stages=Stages(
             watcher=Watcher(
-                clusters=clusters, dispatcher=dispatcher, lifecycle=lifecycle, clock=clock
+                clusters=clusters,
+                dispatcher=dispatcher,
+                lifecycle=lifecycle,
+                queue_waits=experience.queue_waits,
+                clock=clock,
             ),
             dependencies=dependencies,
+            adopter=Adopter(
+                clusters=clusters,
+                build=NativeBuilder(fleet, hardware).build,
+                planning=planning,
+                dispatcher=dispatcher,
+                lifecycle=lifecycle,
+                store=store,
+                clock=clock,
+            ),
             planning=planning,
             dispatcher=dispatcher,
             accountant=Accountant(
@@ -183,6 +217,7 @@ def build_service(settings: Settings) -> Service:
         queue=queue,
         cycle=cycle,
         lifecycle=lifecycle,
+        experience=experience,
         clusters=clusters,
         stop=stop,
     )
@@ -249,7 +284,7 @@ def build_forecaster(
     for zone_id in fleet.zone_ids:
         placed = settings.placed_sources(zone_id)
         built = [builder.build(one, place) for place, one in placed]
-        chains[zone_id] = _build_chain(zone_id, settings, built)
+        chains[zone_id] = build_chain(zone_id, settings, built)
         left = [one.info.name for one in built if one not in chains[zone_id]]
         if left:
             skipped[zone_id] = left
@@ -310,6 +345,9 @@ def serve(config_path: Path | None = None) -> None:
 
     settings = load_settings(config_path)
     configure_logs()
+    structlog.get_logger(__name__).info(
+        "compiling", detail="the planner; on a machine's first start up to a minute"
+    )
     warm_up()
     service = build_service(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -337,6 +375,7 @@ def doctor(config_path: Path | None = None) -> list[Check]:
         hardware = load_hardware()
         fleet = build_fleet(settings, hardware)
         clock = build_clock(settings)
+        store = examine_store(settings.store)
         archive = archive_file_checks(settings.store.intensity_path)
         forecaster = build_forecaster(settings, fleet, clock, SqliteIntensityArchive(None))
         now = clock.now()
@@ -346,62 +385,30 @@ def doctor(config_path: Path | None = None) -> list[Check]:
         clusters = [_build_cluster(one, fleet, clock) for one in settings.clusters]
     except GridtideError as error:
         return [Check(subject="configuration", is_ok=False, detail=error.message)]
-    return [
-        Check(subject="configuration", is_ok=True, detail="valid"),
-        *archive,
-        *source_checks(forecaster),
-        *(check for adapter in clusters for check in adapter.checks()),
-    ]
+    try:
+        return [
+            Check(subject="configuration", is_ok=True, detail="valid"),
+            *store,
+            *archive,
+            *source_checks(forecaster),
+            *(check for adapter in clusters for check in adapter.checks()),
+        ]
+    finally:
+        _close(clusters)
 
 
-def _build_chain(zone_id: str, settings: Settings, built: Sequence[Source]) -> list[Source]:
-    scope, signal = settings.intensity.scope, settings.intensity.signal
-    serving = [
-        source.info.signal is signal and scope in source.info.scopes.get(zone_id, frozenset())
-        for source in built
-    ]
-    chain = [source for source, does_serve in zip(built, serving, strict=True) if does_serve]
-    if zone_id in settings.intensity.zones and not all(serving):
-        # Whoever wrote the zone's own chain meant each of its sources.
-        raise _not_served(zone_id, settings, serving.index(False), built[serving.index(False)])
-    if chain:
-        return chain
-    known = {zone for source in built for zone in source.info.zone_ids}
-    offered = {str(one) for source in built for one in source.info.scopes.get(zone_id, ())}
-    hint = (
-        f"they offer it in scope {', '.join(sorted(offered))}; set intensity.scope"
-        if offered
-        else suggest(zone_id, known)
-    )
-    raise InvalidConfigError(
-        f"{settings.place('intensity')}: no configured source serves zone {zone_id!r} as {signal}/{scope}; {hint}",
-        field="intensity",
-        value=zone_id,
-        valid=hint,
-    )
-
-
-def _not_served(zone_id: str, settings: Settings, index: int, source: Source) -> InvalidConfigError:
-    intensity, info = settings.intensity, source.info
-    field = f"intensity.zones.{zone_id}.{index}"
-    kind = intensity.zones[zone_id][index].kind
-    offered = sorted(info.scopes.get(zone_id, ()))
-    if offered:
-        serves = f"zone {zone_id} as {info.signal} in scope {' or '.join(offered)}"
-    else:
-        zones = sorted(info.zone_ids)
-        more = f" and {len(zones) - _NAMED_ZONES} more" if len(zones) > _NAMED_ZONES else ""
-        serves = f"{', '.join(zones[:_NAMED_ZONES])}{more}"
-    return InvalidConfigError(
-        f"{settings.place(field)}: {kind} does not serve zone {zone_id} as {intensity.signal}/{intensity.scope}; it serves "
-        f"{serves}; leave it out, or set intensity.signal and intensity.scope",
-        field=field,
-        value=kind,
-        valid=serves,
-    )
-
-
-def _build_cluster(one: ClusterSettings, fleet: Fleet, clock: Clock) -> ClusterAdapter:
+def _build_cluster(
+    one: ClusterSettings, fleet: Fleet, clock: Clock, *, stop: Stop | None = None
+) -> ClusterAdapter:
+    if one.kubernetes is not None:
+        return build_kubernetes(
+            one.id,
+            one.kubernetes,
+            capacity=dict(fleet.get(one.id).capacity),
+            hardware=load_hardware(),
+            clock=clock,
+            stop=stop,
+        )
     assert one.root is not None
     if one.slurm is not None:
         return _build_slurm(one, one.slurm, fleet, clock)
@@ -416,6 +423,13 @@ def _build_cluster(one: ClusterSettings, fleet: Fleet, clock: Clock) -> ClusterA
     )
 
 
+def _close(clusters: Iterable[ClusterAdapter]) -> None:
+    """Ends what clusters keep open; runs go on."""
+    for cluster in clusters:
+        if isinstance(cluster, KubernetesCluster):
+            cluster.close()
+
+
 def _build_slurm(
     one: ClusterSettings, slurm: SlurmSettings, fleet: Fleet, clock: Clock
 ) -> ClusterAdapter:
@@ -426,7 +440,11 @@ def _build_slurm(
         hardware.get(name, field=field).name: SlurmDevice(**device.model_dump())
         for name, device in slurm.devices.items()
     }
-    return SlurmCluster(
+    make: Callable[..., ClusterAdapter] = partial(SlurmCluster, access=build_access(one.id, slurm))
+    if slurm.adopt:
+        scope: Scope = "own" if slurm.adopt == "own" else "all"
+        make = partial(AdoptingSlurmCluster, adopts=scope)
+    return make(
         one.id,
         accelerators={
             name: known.get(name, SlurmDevice()) for name, _ in fleet.get(one.id).capacity
@@ -441,4 +459,5 @@ def _build_slurm(
         can_freeze=one.pause == "freeze",
         reads_energy=slurm.energy,
         may_queue=slurm.queue,
+        other_route=build_other(one.id, slurm),
     )

@@ -15,6 +15,7 @@ from scheduler.core.job import ACTIVE_STATES, ENDED_STATES
 from scheduler.core.ledger import LedgerEntry
 from scheduler.ports import Clock, JobStore
 from scheduler.service.accountant import Accountant
+from scheduler.service.adopter import Adopter
 from scheduler.service.daemon_threads import DaemonThreads
 from scheduler.service.dependencies import Dependencies
 from scheduler.service.dispatcher import Dispatcher
@@ -53,6 +54,7 @@ class Stages:
 
     watcher: Watcher
     dependencies: Dependencies
+    adopter: Adopter
     planning: Planning
     dispatcher: Dispatcher
     accountant: Accountant
@@ -87,7 +89,7 @@ class Cycle:
         self.report: Final = TickReport()
 
     def tick(self) -> TickReport:
-        """One pass: watch, give up what waits in vain, plan, dispatch, settle accounts."""
+        """One pass: watch, give up what waits in vain, adopt, plan, dispatch, tell, settle accounts."""
         with self._running:
             if self._is_stopped:
                 return self.report
@@ -107,16 +109,22 @@ class Cycle:
             ended = [record for record in records if record.state in ENDED_STATES]
             self._freed += len(ended)
             records = [record for record in records if record.state in ACTIVE_STATES]
-            # 4. Where and when should the waiting ones run?
+            # 4. Which jobs in the clusters' own queues ask to be planned, and what did their users do?
+            records = self._guard("adopt", lambda: self._stages.adopter.run(records), records)
+            records = [record for record in records if record.state in ACTIVE_STATES]
+            # 5. Where and when should the waiting ones run?
             records = self._guard(
                 "plan", lambda: self._stages.planning.run(records, freed=self._freed), records
             )
-            # 5. Which are due?
+            # 6. Which are due?
             records = self._guard("dispatch", lambda: self._stages.dispatcher.run(records), records)
             self._stages.planning.observe(
                 record for record in records if record.state in ACTIVE_STATES
             )
-            # 6. Which accounts can be settled?
+            # 7. What are users told who wait on their clusters?
+            told = records
+            self._guard("tell", lambda: self._stages.adopter.tell(told), None)
+            # 8. Which accounts can be settled?
             self._guard("account", self._stages.accountant.run, list[LedgerEntry]())
             self.report.ticks += 1
             self.report.active = len(records)

@@ -114,7 +114,7 @@ class JobQueue:
         if record.state is _S.CANCELLED or record.wanted is Wanted.CANCEL:
             return record
         self._require_active(record, "cancelled")
-        if record.run is None or record.run.is_ended:
+        if record.job.native is None and (record.run is None or record.run.is_ended):
             return self._change(record, _S.CANCELLED, kind="cancelled", reason="by the user")
         return self._want(record, Wanted.CANCEL, kind="cancel_requested")
 
@@ -124,6 +124,7 @@ class JobQueue:
         if record.state is _S.HELD or record.wanted is Wanted.HOLD:
             return record
         self._require_active(record, "held")
+        _require_ours(record, "hold")
         if record.run is None or record.run.is_ended:
             return self._change(
                 replace(record, placement=None, is_pinned=False),
@@ -142,6 +143,7 @@ class JobQueue:
     def release(self, job_id: str) -> JobRecord:
         """Lets a held job go on."""
         record = self._store.get_job(job_id)
+        _require_ours(record, "release")
         if record.state is not _S.HELD:
             raise ConflictError(
                 f"job {job_id} is {record.state}, not held", job_id=job_id, state=record.state
@@ -160,10 +162,12 @@ class JobQueue:
                 state=record.state,
             )
         self._dependencies.require_met(record.job)
-        placed = replace(record, placement=plan_now(record), is_pinned=True)
+        placement = plan_now(record)
+        reason = f"to start as soon as {placement.cluster_id} has room, as its user wants"
+        placed = replace(record, placement=placement, is_pinned=True, reason=reason)
         if record.state is _S.QUEUED:
-            return self._change(placed, _S.PLANNED, kind="run_now", reason="by the user")
-        changed = self._lifecycle.note(placed, kind="run_now", detail="by the user")
+            return self._change(placed, _S.PLANNED, kind="run_now", reason=reason)
+        changed = self._lifecycle.note(placed, kind="run_now", detail=reason)
         self._wake()
         return changed
 
@@ -246,6 +250,18 @@ class JobQueue:
                 job_id=record.job.job_id,
                 state=record.state,
             )
+
+
+def _require_ours(record: JobRecord, verb: str) -> None:
+    native = record.job.native
+    if native is not None:
+        raise ConflictError(
+            f"job {record.job.job_id} is its user's own, on its cluster as {native.ref}; {verb} it there "
+            f"(on Slurm: scontrol {verb} {native.ref}; on Kubernetes: the annotation gridtide.dev/hold), and it is "
+            "planned accordingly",
+            job_id=record.job.job_id,
+            state=record.state,
+        )
 
 
 def _outcome(do: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T | GridtideError:

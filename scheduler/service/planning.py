@@ -1,25 +1,21 @@
 """Planning: turns stored jobs into a snapshot, asks the planner, writes the placements back."""
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from scheduler.core.baseline import freeze_baseline
-from scheduler.core.capacity import Reservation, build_capacity
+from scheduler.core.capacity import build_capacity
 from scheduler.core.data_moves import DataMoves
-from scheduler.core.errors import InfeasibleError
 from scheduler.core.fleet import Fleet
 from scheduler.core.job import (
-    WAITING_STATES,
     Baseline,
     Job,
-    JobId,
     JobRecord,
     JobState,
     Placement,
-    Wanted,
 )
 from scheduler.core.planner.explain import Explanation, explain
 from scheduler.core.planner.plan import build_plan
@@ -34,14 +30,23 @@ from scheduler.core.planner.snapshot import (
     Unplaced,
     UnplacedReason,
 )
-from scheduler.core.timegrid import SlotGrid, format_instant
+from scheduler.core.timegrid import SlotGrid, Window, format_instant
 from scheduler.ports import Clock
 from scheduler.service.dependencies import Following
+from scheduler.service.experience import Experience
 from scheduler.service.forecaster import Forecaster
 from scheduler.service.lifecycle import Lifecycle, unless_conflicting
-from scheduler.service.progress import held_stretches
+from scheduler.service.places import (
+    holds,
+    infeasible,
+    is_in_time,
+    is_movable,
+    is_stale,
+    late_ones,
+    ran,
+    reservations_of,
+)
 from scheduler.service.requests import Requests
-from scheduler.service.run_times import RunTimes
 
 _S = JobState
 _NOT_LATE: Final = frozenset({UnplacedReason.OVER_LIMIT, UnplacedReason.AFTER_UNPLACED})
@@ -50,6 +55,8 @@ _FINEST_S: Final = 60
 """Capacity is counted in slots of this length: runs that end within a slot of the plan leave the rest to others."""
 _SHAKING: Final = Shaking(rounds=2, steps=2000)
 """A service plans often, and a plan that is made again soon need not be the last word."""
+_CATCH_UP_AFTER: Final = timedelta(minutes=1)
+"""So long after a start that the user chose is it looked for elsewhere, too."""
 _FULL_REPLAN_UP_TO: Final = 2000
 """Waiting jobs up to which every change re-plans all of them; beyond it only new ones are placed."""
 
@@ -82,14 +89,15 @@ class Planning:
         lifecycle: Lifecycle,
         clock: Clock,
         policy: PlanningPolicy,
-        run_times: RunTimes,
+        experience: Experience,
     ) -> None:
         self._fleet = fleet
         self._forecaster = forecaster
         self._lifecycle = lifecycle
         self._clock = clock
         self._policy = policy
-        self._requests = Requests(fleet=fleet, moves=policy.moves, run_times=run_times)
+        self._outlooks = experience.outlooks
+        self._requests = Requests(fleet=fleet, moves=policy.moves, experience=experience)
         self._lock = threading.Lock()
         self._view: tuple[JobRecord, ...] = ()
         self._admitted: dict[str, JobRecord] = {}
@@ -108,13 +116,18 @@ class Planning:
             records: every active job.
             freed: a number that changes whenever devices became free; a change re-plans.
         """
+        self._outlooks.refresh()
         now = self._clock.now()
         current = [
             unless_conflicting(lambda one: self._give_up(one, now), record) for record in records
         ]
+        current = [
+            unless_conflicting(lambda one: self._catch_up(one, current, now), record)
+            for record in current
+        ]
         following = self._following(current, now)
-        waiting = [record for record in current if _is_movable(record, now, following)]
-        stamp = (self._forecaster.version, freed)
+        waiting = [record for record in current if is_movable(record, now, following)]
+        stamp = (self._forecaster.version + self._outlooks.version, freed)
         fresh = [record for record in waiting if self._is_fresh(record, now, following)]
         if waiting and (fresh or stamp != self._planned_on):
             is_full = (
@@ -124,17 +137,17 @@ class Planning:
             current = [planned.get(record.job.job_id, record) for record in current]
         self._planned_on = stamp
         self._rest_planned = {
-            record.job.job_id: _ran(record) for record in current if record.state is _S.SUSPENDED
+            record.job.job_id: ran(record) for record in current if record.state is _S.SUSPENDED
         }
         self.observe(current)
         return current
 
     def _is_fresh(self, record: JobRecord, now: datetime, following: Following) -> bool:
         """Whether it has to be planned now: new, without a place that can be used, or just paused."""
-        if record.state is _S.QUEUED or not _holds(record, now) or following.is_early(record):
+        if record.state is _S.QUEUED or not holds(record, now) or following.is_early(record):
             return True
         is_paused = record.state is _S.SUSPENDED
-        return is_paused and self._rest_planned.get(record.job.job_id) != _ran(record)
+        return is_paused and self._rest_planned.get(record.job.job_id) != ran(record)
 
     def observe(self, records: Iterable[JobRecord]) -> None:
         """Takes note of the active jobs, so that admissions count what they hold."""
@@ -155,11 +168,11 @@ class Planning:
             record.job.job_id: record.placement
             for record in movable
             if record.placement is not None
-            and _holds(record, now)
+            and holds(record, now)
             and not following.is_early(record)
         }
         by_id: dict[str, Placement | Unplaced] = {}
-        lost = {unplaced.job_id for unplaced in plan.unplaced} | _late_ones(plan, movable)
+        lost = {unplaced.job_id for unplaced in plan.unplaced} | late_ones(plan, movable)
         if had.keys() & lost:
             # Never give up a window that an earlier plan found: place only the others around it.
             by_id = dict(had)
@@ -203,7 +216,7 @@ class Planning:
 
     def _request(self, record: JobRecord, now: datetime, following: Following) -> PlanRequest:
         """What is left to do, and where an earlier plan put it, if it can stay there."""
-        is_placed = record.state is _S.PLANNED and _holds(record, now)
+        is_placed = record.state is _S.PLANNED and holds(record, now)
         stays = is_placed and not following.is_early(record)
         return replace(self._requests.of(record, now), held=record.placement if stays else None)
 
@@ -282,10 +295,32 @@ class Planning:
 
     def _give_up(self, record: JobRecord, now: datetime) -> JobRecord:
         is_waiting = record.state in (_S.QUEUED, _S.PLANNED, _S.HELD) and not record.runs
+        is_waiting = (
+            is_waiting and record.job.native is None
+        )  # that one its cluster starts, though late
         if not is_waiting or now < record.job.deadline_at:
             return record
         return self._lifecycle.change(
             record, _S.MISSED, kind="missed", reason=record.reason or "the deadline passed"
+        )
+
+    def _catch_up(
+        self, record: JobRecord, records: Sequence[JobRecord], now: datetime
+    ) -> JobRecord:
+        """A job whose user chose a start that was missed: to be started now, wherever room comes first."""
+        placement = record.placement
+        is_waiting = record.state in (_S.PLANNED, _S.SUSPENDED)
+        if not (record.is_pinned and is_waiting) or placement is None:
+            return record
+        if now < placement.window.start_at + _CATCH_UP_AFTER:
+            return record
+        found = self.place_at(record, now, records)
+        is_elsewhere = found is not None and found.cluster_id != placement.cluster_id
+        if found is None or not (is_elsewhere or is_stale(record, now)):
+            return record
+        detail = f"to start as soon as {found.cluster_id} has room, as its user wants"
+        return self._lifecycle.note(
+            replace(record, placement=found, reason=detail), kind="replanned", detail=detail
         )
 
     # ---------------------------------------------------------------- single jobs
@@ -301,6 +336,16 @@ class Planning:
             request = self._requests.new(job)
             placement, baseline = self._place_new(search, request, job, at)
         return Admission(baseline=baseline, placement=placement)
+
+    def baseline(self, job: Job) -> Baseline:
+        """The frozen alternative of a job that is not stored yet, whether or not it has a place.
+
+        Raises:
+            InfeasibleError: no cluster may run it at all.
+        """
+        with self._lock:
+            search = self._current_search()
+            return freeze_baseline(search, self._requests.new(job), now=job.submitted_at)
 
     def hold_place(self, record: JobRecord) -> None:
         """Counts a job that was just stored, until a tick has seen it."""
@@ -350,7 +395,7 @@ class Planning:
         if refused.reason is UnplacedReason.NO_CAPACITY or job.after:
             records = [*self._view, *self._admitted.values()]
             following = self._following(records, now)
-            movable = [record for record in records if _is_movable(record, now, following)]
+            movable = [record for record in records if is_movable(record, now, following)]
             if len(movable) <= _FULL_REPLAN_UP_TO:
                 moving = frozenset(record.job.job_id for record in movable)
                 fixed = [record for record in records if record.job.job_id not in moving]
@@ -361,11 +406,11 @@ class Planning:
                 if isinstance(asked, PlanRequest):
                     plan = self._make(self._snapshot(fixed, (*requests, asked), now))
                     found = {placement.job_id: placement for placement in plan.placements}
-                    had = {record.job.job_id for record in movable if _holds(record, now)}
+                    had = {record.job.job_id for record in movable if holds(record, now)}
                     is_whole = had | {asked.job_id} <= found.keys()
-                    if is_whole and not _late_ones(plan, movable) and _is_in_time(found, asked):
+                    if is_whole and not late_ones(plan, movable) and is_in_time(found, asked):
                         return found[asked.job_id]
-        raise _infeasible(request, refused, job)
+        raise infeasible(request, refused, job)
 
     def _current_search(self) -> WindowSearch:
         now = self._clock.now()
@@ -373,6 +418,31 @@ class Planning:
             snapshot = self._snapshot([*self._view, *self._admitted.values()], (), now)
             self._search = (now, WindowSearch(snapshot))
         return self._search[1]
+
+    def place_at(
+        self, record: JobRecord, start_at: datetime, records: Iterable[JobRecord]
+    ) -> Placement | None:
+        """What is left of the job in one piece from that time on, where room comes first.
+
+        What others hold does not keep it from starting then: its cluster has the last word. None where no
+        cluster may run it.
+        """
+        others = [one for one in records if one.job.job_id != record.job.job_id]
+        asked = replace(self.request(record, others), earliest_at=start_at)
+        found = WindowSearch(self.snapshot(others)).at_once(asked)
+        if found is None:
+            return None
+        length = sum((one.end_at - one.start_at for one in found.segments), timedelta())
+        return replace(found, segments=(Window(start_at, start_at + length),))
+
+    def latest_start_at(self, record: JobRecord) -> datetime:
+        """Until when the job can start without missing its deadline, with its margins kept."""
+        request = self._requests.of(record, self._clock.now())
+        latest = max(
+            request.deadline_at - timedelta(seconds=choice.duration_s + choice.margin_s)
+            for choice in request.choices
+        )  # its cluster had room when it was admitted: there is a choice
+        return latest if request.start_by_at is None else min(latest, request.start_by_at)
 
     # ---------------------------------------------------------------- building
 
@@ -391,8 +461,9 @@ class Planning:
     ) -> PlanSnapshot:
         grid = SlotGrid.around(now, slot_s=self._policy.slot_s, horizon_s=self._policy.horizon_s)
         reservations = [
-            reservation for record in fixed for reservation in _reservations(record, grid, now)
+            reservation for record in fixed for reservation in reservations_of(record, grid, now)
         ]
+        reservations += self._outlooks.reservations()
         return PlanSnapshot(
             now=now,
             fleet=self._fleet,
@@ -401,82 +472,3 @@ class Planning:
             requests=requests,
             is_fail_open=True,
         )
-
-
-def _late_ones(plan: Plan, records: Sequence[JobRecord]) -> set[str]:
-    deadlines = {record.job.job_id: record.job.deadline_at for record in records}
-    return {
-        placement.job_id
-        for placement in plan.placements
-        if placement.window.end_at > deadlines.get(placement.job_id, placement.window.end_at)
-    }
-
-
-def _reservations(record: JobRecord, grid: SlotGrid, now: datetime) -> list[Reservation]:
-    """What a job holds: the rest of its run while on a cluster, else its planned windows."""
-    placement = record.placement
-    if placement is None:
-        return []
-    return [
-        Reservation(
-            cluster_id=placement.cluster_id,
-            accelerator=placement.accelerator,
-            gpus=gpus,
-            window=window,
-        )
-        for window, gpus in held_stretches(record, now, at_least_until=grid.at(grid.slot_s))
-    ]
-
-
-def _ran(record: JobRecord) -> tuple[int, int]:
-    """Tells one pause from the next."""
-    return len(record.runs), len(record.runs[-1].spans) if record.runs else 0
-
-
-def _is_in_time(found: Mapping[JobId, Placement], request: PlanRequest) -> bool:
-    """Whether the job starts after all that it waits for, and ends by its deadline."""
-    window = found[request.job_id].window
-    return window.end_at <= request.deadline_at and all(
-        other in found and found[other].window.end_at <= window.start_at for other in request.after
-    )
-
-
-def _is_movable(record: JobRecord, now: datetime, following: Following) -> bool:
-    if record.state not in WAITING_STATES or record.wanted is not Wanted.RUN:
-        return False
-    if following.is_early(record):
-        return True
-    if record.is_pinned and record.state is not _S.QUEUED and _holds(record, now):
-        return False
-    is_due = record.placement is not None and record.placement.window.start_at <= now
-    return record.state is _S.QUEUED or not is_due or not _holds(record, now)
-
-
-def _holds(record: JobRecord, now: datetime) -> bool:
-    """Whether it has a placement that can still be used."""
-    return record.placement is not None and not _is_stale(record, now)
-
-
-def _is_stale(record: JobRecord, now: datetime) -> bool:
-    """Whether its start was missed by so much that another place or hour should be looked for."""
-    if record.placement is None:
-        return False
-    segment = record.placement.segments[0]
-    return now > segment.start_at + (segment.end_at - segment.start_at) / 4
-
-
-def _infeasible(request: PlanRequest, refused: Unplaced, job: Job) -> InfeasibleError:
-    finish_at = refused.earliest_finish_at
-    after = f" after {', '.join(job.after)}" if job.after else ""
-    when = (
-        f"; the earliest finish possible now is {format_instant(finish_at)}"
-        if finish_at
-        else "; nothing in the horizon has room for it"
-    )
-    return InfeasibleError(
-        f"deadline: {format_instant(request.deadline_at)} cannot be met{after}: {refused.detail}{when}",
-        field="deadline",
-        value=format_instant(request.deadline_at),
-        reason=str(refused.reason),
-        earliest_finish=format_instant(finish_at) if finish_at else None,
-    )

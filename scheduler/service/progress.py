@@ -15,11 +15,21 @@ Stretch = tuple[Window, int]
 def work_s(record: JobRecord, run: Run, run_s: float) -> float:
     """Progress that `run_s` seconds of a run are worth, in seconds of its option at the stated width.
 
-    Less the restore that a resume begins with.
+    Less the restores that resumes begin with.
     """
     cost_s = record.job.interruptible.checkpoint_cost_s if record.job.interruptible else 0
-    useful_s = run_s - (cost_s if run.segment > 0 else 0)
-    return max(0.0, useful_s) * record.job.speed(record.gpus_of(run))
+    restores = 1 if run.segment > 0 else 0
+    if (
+        record.job.native is not None
+    ):  # its pauses do not end the run, but each continuation restores
+        restores += max(0, len(run.spans) + (run.since is not None) - 1)
+    return max(0.0, run_s - restores * cost_s) * record.job.speed(record.gpus_of(run))
+
+
+def needs_restore(record: JobRecord) -> bool:
+    """Whether a paused run begins its next segment from a checkpoint, rather than where it froze."""
+    run = record.run
+    return run is None or run.is_ended or record.job.native is not None
 
 
 def left_share(record: JobRecord, now: datetime) -> float:

@@ -10,8 +10,8 @@ from scheduler.core.job import Job, JobRecord, JobState, Run
 from scheduler.core.planner.snapshot import Choice, PlanRequest, choices_of, request_of
 from scheduler.core.run_times import learned_margin_s
 from scheduler.core.terms import Interruptible, Limits
-from scheduler.service.progress import left_share
-from scheduler.service.run_times import RunTimes
+from scheduler.service.experience import Experience
+from scheduler.service.progress import left_share, needs_restore
 
 MIN_LEFT_S = 60
 """Shortest rest that is planned: a job that should have ended by now still has something to do."""
@@ -20,10 +20,11 @@ MIN_LEFT_S = 60
 class Requests:
     """Builds requests on a fleet."""
 
-    def __init__(self, *, fleet: Fleet, moves: DataMoves, run_times: RunTimes) -> None:
+    def __init__(self, *, fleet: Fleet, moves: DataMoves, experience: Experience) -> None:
         self._fleet = fleet
         self._moves = moves
-        self._run_times = run_times
+        self._run_times = experience.run_times
+        self._queue_waits = experience.queue_waits
 
     def new(self, job: Job) -> PlanRequest:
         """The request of a job that has not run yet.
@@ -53,20 +54,24 @@ class Requests:
         if job.elastic is not None:
             listed = _each_width(job, listed)
         factor = 1.0 if job.duration_p95_s is not None else self._run_times.factor(job)
-        if factor == 1.0:
-            return listed
+
+        def learned_s(choice: Choice) -> int:
+            return learned_margin_s(choice.duration_s, factor) + self._queue_waits.extra_s(
+                choice.cluster
+            )
+
         return tuple(
-            replace(choice, margin_s=choice.margin_s + learned_margin_s(choice.duration_s, factor))
+            replace(choice, margin_s=choice.margin_s + extra_s) if extra_s else choice
             for choice in listed
+            for extra_s in (learned_s(choice),)
         )
 
-    @staticmethod
     def _rest(
-        record: JobRecord, run: Run, choices: tuple[Choice, ...], now: datetime
+        self, record: JobRecord, run: Run, choices: tuple[Choice, ...], now: datetime
     ) -> tuple[Choice, ...]:
         how, share = record.job.interruptible, left_share(record, now)
         is_frozen = not run.is_ended  # in place: it continues where it is, as wide as it is
-        cost_s = how.checkpoint_cost_s if how is not None and not is_frozen else 0
+        cost_s = how.checkpoint_cost_s if how is not None and needs_restore(record) else 0
         is_movable = how is not None and how.is_movable and not is_frozen
 
         def fits(choice: Choice) -> bool:
@@ -75,7 +80,7 @@ class Requests:
             return is_movable or (is_same and (is_as_wide or not is_frozen))
 
         def rest(choice: Choice) -> Choice:
-            wait_s = choice.cluster.queue_wait_s
+            wait_s = choice.cluster.queue_wait_s + self._queue_waits.extra_s(choice.cluster)
             return replace(
                 choice,
                 duration_s=max(MIN_LEFT_S, _up(choice.duration_s * share)) + cost_s,
@@ -121,5 +126,7 @@ def _pauses_left(record: JobRecord) -> Interruptible | None:
         for one in record.runs
         if one.attempt == run.attempt
     )
-    left = 0 if has_lost else max(0, how.max_interruptions - run.segment - 1)
+    # Freezes do not end the run: each leaves one more stretch.
+    borne = run.segment + (1 if run.is_ended else max(1, len(run.spans)))
+    left = 0 if has_lost else max(0, how.max_interruptions - borne)
     return replace(how, max_interruptions=left)

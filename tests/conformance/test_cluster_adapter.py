@@ -4,11 +4,13 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from adapters.cluster.kubernetes import KubernetesCluster
 from adapters.cluster.local import LocalCluster
 from adapters.cluster.slurm import SlurmCluster
 from adapters.cluster.slurm_commands import HereRunner
@@ -19,7 +21,11 @@ from scheduler.ports import Capability, ClusterAdapter, RunState
 from scheduler.service.dispatcher import build_dispatch
 from tests.fakes.clock import ManualClock
 from tests.fakes.slurm.setting_up import set_up
+from tests.fakes.slurm.setting_up_rest import stop_rest
+from tests.unit.cluster.kube_world import open_cluster as open_kube
+from tests.unit.cluster.kube_world import running_bed
 from tests.unit.cluster.real_slurm import require_slurm
+from tests.unit.cluster.rest_world import fake_place, open_rest, require_slurmrestd
 from tests.unit.cluster.runs import Runs, lines, wait_until
 from tests.unit.core.builders import T0, job, option, record, run
 
@@ -66,13 +72,33 @@ def open_slurm(root: Path, pausing_by: Capability) -> ClusterAdapter:
     )
 
 
+def open_slurm_rest(root: Path, pausing_by: Capability) -> ClusterAdapter:
+    """It pauses by checkpointing, whatever is wished: slurmrestd cannot suspend."""
+    prefix = f"gt-{hashlib.sha256(str(root).encode()).hexdigest()[:12]}-"
+    return open_rest(root, require_slurmrestd("east"), clock=ManualClock(T0), prefix=prefix)
+
+
+def open_rest_fake(dialect: str, root: Path, pausing_by: Capability) -> ClusterAdapter:
+    return open_rest(root, fake_place(root / "slurm", dialect), clock=ManualClock(T0))
+
+
+def open_kubernetes(root: Path, pausing_by: Capability) -> ClusterAdapter:
+    """It pauses by suspending, whatever is wished: a pod that has left does not go on where it was."""
+    instance = f"g{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
+    return open_kube(running_bed(), root, instance=instance)
+
+
 H100 = SlurmDevice(gres="gpu:h100", partition="gpu")
 CLUSTERS: dict[str, Callable[[Path, Capability], ClusterAdapter]] = {
     "local": open_local,
     "slurm_fake": open_slurm_fake,
     "slurm": open_slurm,
+    "slurm_rest_old_fake": partial(open_rest_fake, "old"),
+    "slurm_rest_new_fake": partial(open_rest_fake, "new"),
+    "slurm_rest": open_slurm_rest,
+    "kubernetes": open_kubernetes,
 }
-NEED_A_SERVER = frozenset({"slurm"})
+NEED_A_SERVER = frozenset({"slurm", "slurm_rest"})
 
 
 @pytest.fixture(
@@ -81,9 +107,19 @@ NEED_A_SERVER = frozenset({"slurm"})
         for name in CLUSTERS
     ]
 )
-def open_cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+def open_cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     """An adapter to the same cluster at each call; every one has 8 CPU and 2 H100."""
-    return lambda pausing_by: CLUSTERS[request.param](tmp_path / "cluster", pausing_by)
+    opened = list[ClusterAdapter]()
+
+    def open_one(pausing_by: Capability) -> ClusterAdapter:
+        opened.append(CLUSTERS[request.param](tmp_path / "cluster", pausing_by))
+        return opened[-1]
+
+    yield open_one
+    for cluster in opened:
+        if isinstance(cluster, KubernetesCluster):
+            cluster.close()
+    stop_rest(tmp_path / "cluster" / "slurm")
 
 
 def make_runs(cluster: ClusterAdapter, tmp_path: Path) -> Iterator[Runs]:

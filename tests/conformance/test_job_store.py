@@ -1,4 +1,4 @@
-"""One suite for every `JobStore`. A new store joins by one more entry in `STORES`."""
+"""One suite for every `JobStore`."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from adapters.store.sqlite import SqliteStore
 from scheduler.core.errors import (
     ConflictError,
     DuplicateJobError,
@@ -35,27 +34,25 @@ from scheduler.core.ledger import LedgerEntry, Reading, build_entry
 from scheduler.core.terms import Interruptible
 from scheduler.core.timegrid import Window
 from scheduler.ports import Event, JobStore, NewJob
+from tests.conformance.stores import PARAMS, STORES, OpenStore
 from tests.unit.core.builders import T0, at, baseline, job, option, provenance, record, run
 
-OpenStore = Callable[[], JobStore]
-STORES: dict[str, Callable[[Path], JobStore]] = {
-    "sqlite": lambda folder: SqliteStore(folder / "gridtide.db"),
-}
 S = JobState
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=PARAMS)
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenStore]:
     """Opens the same store again on each call."""
     opened: list[JobStore] = []
+    with STORES[request.param](tmp_path) as open_once:
 
-    def open_again() -> JobStore:
-        opened.append(STORES[request.param](tmp_path))
-        return opened[-1]
+        def open_again() -> JobStore:
+            opened.append(open_once())
+            return opened[-1]
 
-    yield open_again
-    for store in opened:
-        store.close()
+        yield open_again
+        for store in opened:
+            store.close()
 
 
 @pytest.fixture
@@ -178,7 +175,13 @@ def test_event_in_another_time_zone_is_the_same_instant(store: JobStore) -> None
 
 
 def test_durability_is_one_of_the_declared_words(store: JobStore) -> None:
-    assert store.durability in {"process", "machine"}
+    assert store.durability in {"machine", "process", "nothing", "unknown"}
+
+
+def test_store_that_works_says_so_in_its_checks(store: JobStore) -> None:
+    checks = store.checks()
+    assert [one.subject for one in checks] == ["store"]
+    assert checks[0].is_ok
 
 
 # ------------------------------------------------------------------------------------ adding
@@ -684,6 +687,58 @@ def test_many_jobs_at_once(store: JobStore) -> None:
     page, cursor = store.list_jobs(limit=1999)
     assert len(page) == 1999
     assert ids(store.list_jobs(after=cursor)[0]) == ["j0000"]
+
+
+def test_thirty_two_writers_lose_no_update_and_readers_see_no_gap(store: JobStore) -> None:
+    """Everybody adds jobs, raises one of four counters, and logs; a reader follows the events meanwhile."""
+    n_writers, n_rounds = 32, 4
+    counters = [f"counter-{number}" for number in range(4)]
+    add(store, *(queued(name) for name in counters))
+    followed: list[int] = []
+    done = threading.Event()
+
+    def follow() -> None:
+        while True:
+            is_last = done.is_set()
+            page = store.events(after_seq=followed[-1] if followed else 0, limit=7)
+            followed.extend(one.seq for one in page)
+            if is_last and not page:
+                return
+
+    def raise_counter(name: str) -> None:
+        while True:
+            now = store.get_job(name)
+            raised = replace(
+                now, job=replace(now.job, priority=now.job.priority + 1), version=now.version + 1
+            )
+            try:
+                store.update_job(raised, event(raised, "raised"), entry=entry_of(name, grams=1))
+            except StaleRecordError:
+                continue
+            return
+
+    def write(worker: int) -> None:
+        for number in range(n_rounds):
+            add(store, queued(f"w{worker}-{number}", submitted=number))
+            raise_counter(counters[(worker + number) % 4])
+            store.add_event(Event(at=T0, kind="noted", job_id=None, detail=f"{worker}-{number}"))
+
+    reader = threading.Thread(target=follow)
+    reader.start()
+    with ThreadPoolExecutor(n_writers) as pool:
+        list(pool.map(write, range(n_writers)))
+    done.set()
+    reader.join()
+
+    n_done = n_writers * n_rounds
+    assert [store.get_job(name).job.priority for name in counters] == [n_done // 4] * 4
+    assert [store.get_job(name).version for name in counters] == [1 + n_done // 4] * 4
+    assert len(store.list_jobs(limit=1000)[0]) == len(store.active_jobs()) == n_done + 4
+    assert len({one.detail for one in store.events(kind="noted")}) == n_done
+    assert len(store.events(kind="raised")) == n_done
+    # Three events a round and one for each counter: every number once, none skipped on the way.
+    assert followed == list(range(1, 3 * n_done + 4 + 1))
+    assert [one.job_id for one in store.entries()] == counters
 
 
 # ------------------------------------------------------------------------------------ closing

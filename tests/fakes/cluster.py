@@ -10,6 +10,7 @@ from scheduler.core.errors import (
     DispatchRejectedError,
     DispatchUncertainError,
 )
+from scheduler.core.slurm_terms import JobSlurm
 from scheduler.core.timegrid import Window
 from scheduler.ports import Capability, Check, Dispatch, RunState, RunStatus
 from tests.fakes.clock import ManualClock
@@ -43,6 +44,7 @@ class FakeRun:
 class FakeCluster:
     """Runs last `run_hours[job name]` hours, else `default_hours`.
 
+    With the fault `unstarted` it takes runs, and gives them back. They end with 0, or with the next of `exit_codes[job name]`, where None is one that nobody knows.
     A pause ends a run with `pause_code`; it is ignored where that is None, and freezes where `is_freezing`.
     """
 
@@ -51,7 +53,7 @@ class FakeCluster:
     devices: dict[str, int]
     default_hours: float = 4
     run_hours: dict[str, float] = field(default_factory=dict)
-    exit_codes: dict[str, list[int]] = field(default_factory=dict)
+    exit_codes: dict[str, list[int | None]] = field(default_factory=dict)
     runs: dict[str, FakeRun] = field(default_factory=dict)
     fault: str | None = None
     pause_code: int | None = 75
@@ -88,6 +90,8 @@ class FakeCluster:
     def poll(self, names: Sequence[str]) -> Mapping[str, RunStatus]:
         if self.fault == "silent":
             raise ClusterUnavailableError("cluster does not answer")
+        if self.fault == "unstarted":
+            return {name: self._given_back(name) for name in names if self.runs.pop(name, None)}
         self._end_due()
         return {name: self._status(name) for name in names if name in self.runs}
 
@@ -100,6 +104,10 @@ class FakeCluster:
                 run.stop(due)
                 run.ended_at, run.exit_code = due, codes.pop(0) if codes else 0
 
+    def _given_back(self, name: str) -> RunStatus:
+        state = RunState.UNSTARTED
+        return RunStatus(name=name, ref=f"ref-{name}", state=state, detail="no node has room")
+
     def _status(self, name: str) -> RunStatus:
         run = self.runs[name]
         if run.ended_at is None:
@@ -107,8 +115,6 @@ class FakeCluster:
             return RunStatus(
                 name=name, ref=f"ref-{name}", state=state, spans=run.spans, since=run.since
             )
-        if run.exit_code is None:
-            return RunStatus(name=name, ref=f"ref-{name}", state=RunState.LOST)
         return RunStatus(
             name=name,
             ref=f"ref-{name}",
@@ -136,7 +142,7 @@ class FakeCluster:
         assert self.is_freezing
         self.runs[name].since = self.clock.now()
 
-    def free_devices(self) -> Mapping[str, int]:
+    def free_devices(self, slurm: JobSlurm | None = None) -> Mapping[str, int]:
         self._end_due()
         used = dict.fromkeys(self.devices, 0)
         for run in self.runs.values():

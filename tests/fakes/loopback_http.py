@@ -19,6 +19,8 @@ class Asked:
 
     path: str
     headers: Mapping[str, str]
+    method: str = "GET"
+    body: bytes = b""
 
 
 class Exchange(BaseHTTPRequestHandler):
@@ -29,9 +31,19 @@ class Exchange(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.close_connection = True
-        self.owner.asked.append(Asked(self.path, dict(self.headers.items())))
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.owner.asked.append(Asked(self.path, dict(self.headers.items()), self.command, body))
         with contextlib.suppress(ConnectionError):
             self.owner.next_behaviour()(self)
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def do_DELETE(self) -> None:
+        self.do_GET()
+
+    def do_PATCH(self) -> None:
+        self.do_GET()
 
     def reply(
         self,
@@ -47,6 +59,8 @@ class Exchange(BaseHTTPRequestHandler):
             self.send_header("Content-Type", content_type)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
+        if self.close_connection:  # said, so that no client takes it for one that stays
+            self.send_header("Connection", "close")
         self.send_header("Content-Length", str(len(body) if length is None else length))
         self.end_headers()
         self.wfile.write(body)
@@ -124,8 +138,8 @@ def reply_and_stay(body: bytes) -> Behaviour:
     """A good answer on a connection that stays open for more."""
 
     def stay(to: Exchange) -> None:
-        to.reply(body)
         to.close_connection = False
+        to.reply(body)
 
     return stay
 

@@ -89,6 +89,28 @@ def test_file_with_several_jobs_whose_fields_the_options_override(
     assert len(service.store.active_jobs()) == 2
 
 
+def test_array_is_one_job_of_each_index(run: Run, service: Service, tmp_path: Path) -> None:
+    made = submit(run, "--array", "1-5:2", "--name", "sweep", "--format", "json").json()["jobs"]
+    assert sorted(job["name"] for job in made) == ["sweep-1", "sweep-3", "sweep-5"]
+    indices = {dict(one.job.env)["SLURM_ARRAY_TASK_ID"] for one in service.store.active_jobs()}
+    assert indices == {"1", "3", "5"}
+    path = tmp_path / "sweep.yaml"
+    path.write_text("{name: a, command: [x], array: 0-1, duration: 1h, patience: 9h}", "utf-8")
+    assert run("plan", str(path)).out.count("Runs on") == 2
+    assert len(run("submit", str(path), "--format", "json").json()["jobs"]) == 2
+
+
+def test_script_stands_in_place_of_the_command(run: Run, service: Service, tmp_path: Path) -> None:
+    script = tmp_path / "fine tune.sh"
+    script.write_text("#!/bin/sh\nexec python train.py\n", encoding="utf-8")
+    path = tmp_path / "job.yaml"
+    path.write_text("{command: [x], duration: 1h, patience: 9h}", encoding="utf-8")
+    for words in (("--duration", "1h", "--patience", "9h"), (str(path),)):
+        made = run("submit", *words, "--script", str(script), "--format", "json").json()
+        assert made["name"] == "fine-tune"
+        assert made["command"] == ["/bin/sh", "-c", script.read_text(), "fine-tune"]
+
+
 def test_dependency_and_limits_are_options_and_are_shown(run: Run, service: Service) -> None:
     first = submit(run, "--format", "json").json()["id"]
     later = ("--deadline", "+60h", "--after", first, "--max-carbon-g", "1e6")
@@ -237,6 +259,16 @@ def test_regions_knows_the_sites_of_the_settings_that_are_named(run: Run, tmp_pa
         (("submit", "--duration", "1", "--patience", "1h", "--", "x"), 2, "no unit"),
         (("submit", "--duration", "1h", "--patience", "1h"), 2, "command"),
         (("submit", "--duration", "1h", "--patience", "1h", "--env", "A", "--", "x"), 2, "env"),
+        (
+            ("submit", "--duration", "1h", "--patience", "1h", "--script", "none.sh"),
+            2,
+            "script: none.sh",
+        ),
+        (
+            ("submit", "--duration", "1h", "--patience", "1h", "--array", "3-1", "--", "x"),
+            2,
+            "array:",
+        ),
         (("submit", "none.yaml"), 2, "none.yaml: cannot be read"),
         (("submit", "bad.yaml"), 2, "bad.yaml:2:1: not valid YAML"),
         (("submit", "empty.yaml"), 2, "empty.yaml: holds no job"),

@@ -75,7 +75,7 @@ class Reader:
             env=self.environment(),
             executable=Path(sys.executable).parent / "gridtide",
         )
-        for _ in range(300):
+        for _ in range(1200):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return ""
@@ -105,9 +105,9 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_commands_of_the_readme_do_what_they_say(reader: Reader) -> None:
-    (job_yaml,) = _blocks("yaml")
+    job_yaml, *_ = _blocks("yaml")
     (reader.folder / "job.yaml").write_text(job_yaml, encoding="utf-8")
     printed = {command: reader.type(command) for command in _commands()}
     reader.type("gridtide submit job.yaml")
@@ -118,7 +118,7 @@ def test_commands_of_the_readme_do_what_they_say(reader: Reader) -> None:
 
 
 def test_job_of_the_readme_is_valid_and_shows_no_unknown_field() -> None:
-    (job_yaml,) = _blocks("yaml")
+    job_yaml, *_ = _blocks("yaml")
     assert set(yaml.safe_load(job_yaml)) <= set(JobSpec.model_fields)
 
 

@@ -291,6 +291,20 @@ def test_configured_token_is_needed_everywhere_but_for_liveness(tmp_path: Path) 
         assert client.get("/v1/jobs", headers=right).status_code == 200
 
 
+def test_probe_needs_no_token_and_is_told_only_of_the_service_itself(tmp_path: Path) -> None:
+    token = new_token()
+    with api(tmp_path, server={"token_hashes": [hash_token(token)]}) as (client, service):
+        assert client.get("/readyz").status_code == 503
+        service.cycle.tick()
+        probed = client.get("/readyz")
+        assert probed.status_code == 200
+        assert {one["subject"] for one in probed.json()["checks"]} == {"store", "cycle"}
+        assert client.get("/readyz", headers={"Authorization": "Bearer no"}).status_code == 401
+        right = {"Authorization": f"Bearer {token}"}
+        told = client.get("/readyz", headers=right).json()
+        assert {"store", "cycle", "cluster berlin"} < {one["subject"] for one in told["checks"]}
+
+
 def test_page_of_another_site_that_resolves_to_loopback_is_refused(world: Api) -> None:
     client, _ = world
     reply = client.get("/v1/jobs", headers={"Host": "evil.example"})

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scheduler.core.planner.arrays import INFINITE
 from scheduler.core.planner.elastic import (
     MOST_LABELS,
     Widths,
@@ -15,7 +16,6 @@ from scheduler.core.planner.elastic import (
     build_machine,
     cheapest_widths,
 )
-from scheduler.core.planner.kernels import INFINITE
 
 _Rules = tuple[int, int, float]
 

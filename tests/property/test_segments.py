@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scheduler.core.planner.kernels import INFINITE
+from scheduler.core.planner.arrays import INFINITE
 from scheduler.core.planner.pauses import PriceRow, Run, bound_segments, exact_segments
 from scheduler.core.planner.segments import cheapest_segments, least_segments, scratch_size
 

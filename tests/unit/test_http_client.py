@@ -14,7 +14,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from adapters.http_client import HttpClient, Limits, Stop
+from adapters.http_client import HttpClient, HttpReply, Limits, NoReplyError, Stop
 from scheduler.core.errors import ForecastUnavailableError, InvalidConfigError
 from tests.fakes.loopback_http import (
     Behaviour,
@@ -623,3 +623,85 @@ def test_pause_between_tries_ends_when_it_is_time_to_stop(server: LoopbackServer
         assert "was given up: the service stops" in failure(client)
     timer.join()
     assert len(server.asked) == 1
+
+
+# ----------------------------------------------------------------- requests whose refusals are read
+
+
+def test_refusal_is_an_answer_and_is_not_tried_again() -> None:
+    with LoopbackServer(json_reply({"why": "no"}, status=500)) as server:
+        reply = HttpClient(server.url, limits=PATIENT).send(
+            "POST", "/jobs", {"a": "b"}, document={"name": "ä"}
+        )
+        assert reply == HttpReply(500, '{"why": "no"}')
+        (asked,) = server.asked
+    assert (asked.method, asked.path, asked.body) == ("POST", "/jobs?a=b", b'{"name": "\\u00e4"}')
+    assert asked.headers["Content-Type"] == "application/json"
+
+
+def test_request_without_a_document_has_no_body() -> None:
+    with LoopbackServer(raw_reply(b"", status=304, content_type=None)) as server:
+        reply = HttpClient(server.url, limits=PATIENT).send("DELETE", "/jobs/1")
+        assert reply == HttpReply(304, "")
+        (asked,) = server.asked
+    assert (asked.method, asked.body) == ("DELETE", b"")
+    assert "Content-Type" not in asked.headers
+
+
+def test_secret_headers_are_blanked_in_an_answer_and_plain_ones_are_not() -> None:
+    said = {"user": "scientist", "token": "secret-of-the-scientist"}
+    with LoopbackServer(json_reply(said)) as server:
+        reply = HttpClient(server.url, limits=PATIENT).send(
+            "GET",
+            "/",
+            headers={"X-Token": said["token"]},
+            plain_headers={"X-User": said["user"]},
+        )
+        assert json.loads(reply.text) == {"user": "scientist", "token": "***"}
+        assert server.asked[0].headers["X-Token"] == said["token"]
+        assert server.asked[0].headers["X-User"] == "scientist"
+
+
+def test_redirect_of_a_change_is_not_followed() -> None:
+    with LoopbackServer(redirect("/elsewhere")) as server:
+        assert HttpClient(server.url, limits=PATIENT).send("POST", "/", document={}).status == 302
+        assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "limits", "words"),
+    [
+        (silence, NO_SILENCE, "ReadTimeout"),
+        (drip_body(), NO_DRIP, "longer than 0.3 s"),
+        (drip_headers, NO_DRIP, "longer than 0.3 s"),
+        (reset, PATIENT, "no answer"),
+        (hang_up, PATIENT, "no answer"),
+        (cut_off(b"x" * 100), PATIENT, "no answer"),
+        (raw_reply(b"x" * 100_001), PATIENT, "more than 100000 bytes"),
+        (gzip_bomb(1_000_000), PATIENT, "more than 100000 bytes"),
+    ],
+)
+def test_request_that_was_sent_may_have_arrived(
+    behaviour: Behaviour, limits: Limits, words: str
+) -> None:
+    with LoopbackServer(behaviour) as server:
+        with pytest.raises(NoReplyError, match=words) as caught:
+            HttpClient(server.url, limits=limits).send("POST", "/", document={})
+        assert caught.value.was_sent
+        assert len(server.asked) == 1
+
+
+def test_request_that_was_not_sent_cannot_have_arrived() -> None:
+    with pytest.raises(NoReplyError, match="ConnectError") as caught:
+        HttpClient(refused_url(), limits=PATIENT).send("POST", "/", document={})
+    assert not caught.value.was_sent
+
+
+def test_nothing_is_sent_once_the_service_stops() -> None:
+    stop = Stop()
+    stop.set()
+    with LoopbackServer(json_reply(GOOD)) as server:
+        with pytest.raises(NoReplyError, match="the service stops") as caught:
+            HttpClient(server.url, limits=PATIENT, stop=stop).send("GET", "/")
+        assert server.asked == []
+    assert not caught.value.was_sent

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from scheduler.core.planner.kernels import INFINITE, Floats, Ints, compiled
+from scheduler.core.planner.arrays import INFINITE, Floats, Ints, compiled
 from scheduler.core.planner.segments import SAME, Flags
 
 MOST_ROUNDS: Final = 50

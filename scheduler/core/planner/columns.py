@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from scheduler.core.job import Placement
-from scheduler.core.planner.kernels import Floats, Ints
+from scheduler.core.planner.arrays import Floats, Ints
 from scheduler.core.planner.snapshot import Choice, PlanRequest, PlanSnapshot
 from scheduler.core.timegrid import SlotGrid
 from scheduler.core.units import SECONDS_PER_HOUR

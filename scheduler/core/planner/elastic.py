@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from scheduler.core.planner.kernels import INFINITE, Floats, Ints, compiled
+from scheduler.core.planner.arrays import INFINITE, Floats, Ints, compiled
 
 Flags = NDArray[np.bool_]
 ENOUGH: Final = 1.0 - 1e-9

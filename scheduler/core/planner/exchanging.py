@@ -7,9 +7,10 @@ import numpy as np
 
 from scheduler.core.capacity import CapacityLedger
 from scheduler.core.job import JobId, Placement
+from scheduler.core.planner.arrays import Cells, Floats, Ints
 from scheduler.core.planner.finer import Stage, finer_stage
 from scheduler.core.planner.instance import Instance, build_instance
-from scheduler.core.planner.kernels import Cells, Floats, Ints, weigh
+from scheduler.core.planner.kernels import weigh
 from scheduler.core.planner.placements import Footprints
 from scheduler.core.planner.placing import Placing, improve_all, nowhere
 from scheduler.core.planner.search import WindowSearch

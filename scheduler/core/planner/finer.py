@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from scheduler.core.capacity import CapacityLedger
 from scheduler.core.job import JobId, Placement
+from scheduler.core.planner.arrays import Cells, Floats, Ints
 from scheduler.core.planner.columns import NEVER
 from scheduler.core.planner.flexible import FlexibleJobs
 from scheduler.core.planner.instance import Instance, refined
-from scheduler.core.planner.kernels import Cells, Floats, Ints, settle_starts
 from scheduler.core.planner.placements import Footprints
 from scheduler.core.planner.placing import (
     Placing,
@@ -27,6 +27,7 @@ from scheduler.core.planner.placing import (
     place_in_order,
 )
 from scheduler.core.planner.snapshot import PlanSnapshot
+from scheduler.core.planner.starting_kernels import settle_starts
 
 _FINEST_S: Final = ((5_000, 60), (50_000, 300), (500_000, 900))
 """Shortest slots by the number of jobs: every one of them is scanned for every job."""

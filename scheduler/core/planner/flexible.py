@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from scheduler.core.planner.arrays import Floats
 from scheduler.core.planner.found import Found
-from scheduler.core.planner.kernels import Floats
 from scheduler.core.planner.pausing import PausingJobs, PausingSearch
 from scheduler.core.planner.snapshot import PlanRequest, PlanSnapshot
 from scheduler.core.planner.stretching import ElasticSearch

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from scheduler.core.planner.arrays import Families, Floats, Ints, Jobs, Market, Tables
 from scheduler.core.planner.columns import (
     NEVER,
     Columns,
@@ -16,15 +17,7 @@ from scheduler.core.planner.columns import (
     lay_out,
     roughly,
 )
-from scheduler.core.planner.kernels import (
-    Families,
-    Floats,
-    Ints,
-    Jobs,
-    Market,
-    Tables,
-    running_sums,
-)
+from scheduler.core.planner.kernels import running_sums
 from scheduler.core.planner.snapshot import PlanRequest, PlanSnapshot
 from scheduler.core.timegrid import SlotGrid
 from scheduler.core.units import MG_PER_G, WATT_SECONDS_PER_KWH

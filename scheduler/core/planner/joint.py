@@ -6,11 +6,12 @@ from typing import Final
 
 from scheduler.core.capacity import CapacityLedger
 from scheduler.core.job import JobId, Placement
+from scheduler.core.planner.arrays import INFINITE, Floats
 from scheduler.core.planner.finer import Stage, finer_stage
 from scheduler.core.planner.flexible import FlexibleJobs, FlexibleSearch
 from scheduler.core.planner.found import Found
 from scheduler.core.planner.instance import Instance, build_instance
-from scheduler.core.planner.kernels import INFINITE, Floats, move
+from scheduler.core.planner.kernels import move
 from scheduler.core.planner.placements import Footprints
 from scheduler.core.planner.placing import (
     Effort,

@@ -1,131 +1,18 @@
-"""Compiled inner loops of the joint planner: every loop over jobs, rows and slots is here.
-
-A *row* is one (cluster, accelerator). A *table* holds choices of one length, which a run may have on several rows. A *link*
-joins a job to a table. A *cell* of a job is a choice and the first slot that its run touches. Where the length is no
-multiple of a slot, a run may begin on the border of its first slot or end on the border of its last one; it touches
-the same slots either way, and pays for the cheaper.
-"""
-
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, Final, NamedTuple, TypeVar, cast
+"""Compiled inner loops of the joint planner: every loop over jobs, rows and slots is here; see `arrays` for the words."""
 
 import numpy as np
-from numba import njit
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-INFINITE: Final = 1e300
-"""Cost of what is not allowed: finite, so that sums with it stay numbers."""
-
-
-class Market(NamedTuple):
-    """What there is on each row in each slot.
-
-    Args:
-        grams: (rows, slots), gCO2e of one watt over the whole slot, PUE included.
-        grams_sum: (rows, slots + 1), its running sums.
-        closed_sum: (masks, rows, slots + 1), running count of slots that no run may touch.
-        free: (rows, slots), devices that are free all through the slot, 0 or more.
-        mean_free: (rows, slots), devices that are free on average over the slot.
-        arrival: (rows, slots), gCO2e of a kWh that moves data to a run that starts there and then.
-        cheapest: (rows,), least of `grams`.
-    """
-
-    grams: Floats
-    grams_sum: Floats
-    closed_sum: Ints
-    free: Floats
-    mean_free: Floats
-    arrival: Floats
-    cheapest: Floats
-
-
-class Tables(NamedTuple):
-    """Choices by length. A job of scale s draws s x `watts` on s x `gpus` devices.
-
-    Args:
-        first: (tables + 1,), choices `first[k]` to `first[k + 1]` belong to table k.
-        row, watts, gpus, extra, moved: (choices,); `extra` is money in the grams that it is worth, `moved` the
-            kWh of moving data.
-        mask: (tables,), which slots are closed.
-        whole, rest, touched: (tables,), slots that a run fills, the part of one more, and how many it touches.
-        low, high: (tables,), first slots that any job asks for.
-    """
-
-    first: Ints
-    row: Ints
-    watts: Floats
-    gpus: Floats
-    extra: Floats
-    moved: Floats
-    mask: Ints
-    whole: Ints
-    rest: Floats
-    touched: Ints
-    low: Ints
-    high: Ints
-
-
-class Jobs(NamedTuple):
-    """Jobs, or groups of jobs that ask for the same.
-
-    Args:
-        first: (jobs + 1,), links `first[j]` to `first[j + 1]` belong to job j.
-        table, low, high: (links,), with the first and last allowed first slot.
-        scale: (jobs,), of the job, or the sum over the group.
-        limit: (jobs,), most grams that it may emit.
-    """
-
-    first: Ints
-    table: Ints
-    low: Ints
-    high: Ints
-    scale: Floats
-    limit: Floats
-
-
-class Families(NamedTuple):
-    """Tables that the same jobs choose from lie side by side, and so do their jobs.
-
-    Args:
-        first_table, first_job: (families + 1,).
-        widest, most_choices: most tables, and most choices, of any family.
-    """
-
-    first_table: Ints
-    first_job: Ints
-    widest: int
-    most_choices: int
-
-
-class Cells(NamedTuple):
-    """Where each job is: (jobs,) each; choice -1 means nowhere."""
-
-    choice: Ints
-    link: Ints
-    slot: Ints
-    grams: Floats
-
-
-def compiled(function: _F) -> _F:
-    """The function as machine code, kept on disk between processes where there is room for it."""
-    try:
-        dispatcher: Any = njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # no folder that a cache may be written to
-        return cast("_F", njit(nogil=True)(function))
-    cache = dispatcher._cache
-    save = cache.save_overload
-
-    def save_if_possible(*what: object) -> None:
-        with suppress(OSError):
-            save(*what)
-
-    cache.save_overload = save_if_possible
-    return cast("_F", dispatcher)
+from scheduler.core.planner.arrays import (
+    INFINITE,
+    Cells,
+    Families,
+    Floats,
+    Ints,
+    Jobs,
+    Market,
+    Tables,
+    compiled,
+)
 
 
 @compiled
@@ -538,80 +425,3 @@ def improve(
             put(cells, j, grams, choice, link, slot)
         move(tables, jobs, load, cells, j, 1.0)
     return moved
-
-
-@compiled
-def run_grams(market: Market, r: int, start_s: float, length_s: float, slot_s: float) -> float:
-    """Grams of one watt that runs from a second on, anywhere within the slots."""
-    total, slots = 0.0, market.grams.shape[1]
-    for at_s, sign in ((start_s + length_s, 1.0), (start_s, -1.0)):
-        slot = min(int(at_s // slot_s), slots - 1)
-        into = (at_s - slot * slot_s) / slot_s
-        total += sign * (market.grams_sum[r, slot] + into * market.grams[r, slot])
-    return total
-
-
-@compiled
-def has_room(
-    market: Market, load: Floats, mask: int, r: int, first: int, stop: int, needed: float
-) -> bool:
-    """Whether so many devices are free, and the slots open, from `first` to before `stop`."""
-    shut = market.closed_sum[mask, r]
-    if first < 0 or stop > market.grams.shape[1] or shut[stop] > shut[first]:
-        return False
-    for t in range(first, stop):
-        if load[r, t] + needed > market.free[r, t]:
-            return False
-    return True
-
-
-@compiled
-def settle_starts(
-    market: Market,
-    tables: Tables,
-    jobs: Jobs,
-    length_s: Ints,
-    rims: Ints,
-    slot_s: int,
-    load: Floats,
-    cells: Cells,
-    start_s: Ints,
-) -> None:
-    """Fills the second at which each job starts: the cheapest in its cell, or on the rim of what it is allowed.
-
-    The rims, (links, 2), are the first and last allowed second, which cells may not know.
-    """
-    for j in range(len(jobs.scale)):
-        c = cells.choice[j]
-        if c < 0:
-            continue
-        link, slot = cells.link[j], cells.slot[j]
-        k, r = jobs.table[link], tables.row[c]
-        length, w, n = length_s[k], tables.watts[c] * jobs.scale[j], tables.touched[k]
-        moved, needed = tables.moved[c] * jobs.scale[j], tables.gpus[c] * jobs.scale[j]
-        money = tables.extra[c] * jobs.scale[j]
-        more = money + moved * market.arrival[r, slot]
-        best_s = slot * slot_s
-        least = w * run_grams(market, r, best_s, length, slot_s) + more
-        late_s = (slot + n) * slot_s - length
-        if late_s > best_s:
-            value = w * run_grams(market, r, late_s, length, slot_s) + more
-            if value < least:
-                best_s, least = late_s, value
-        take(load, r, slot, n, -needed)
-        for side in range(2):
-            at_s = rims[link, side]
-            if at_s == best_s or rims[link, 0] > rims[link, 1]:
-                continue
-            first, stop = at_s // slot_s, -(-(at_s + length) // slot_s)
-            if not has_room(market, load, tables.mask[k], r, first, stop, needed):
-                continue
-            grams = (
-                w * run_grams(market, r, at_s, length, slot_s) + moved * market.arrival[r, first]
-            )
-            if grams + money < least * (1 - 1e-12) and grams <= jobs.limit[j]:
-                best_s, least = at_s, grams + money
-        start_s[j] = best_s
-        first = best_s // slot_s
-        take(load, r, first, -(-(best_s + length) // slot_s) - first, needed)
-        cells.grams[j] = least

@@ -17,8 +17,8 @@ from typing import Final
 
 import numpy as np
 
+from scheduler.core.planner.arrays import INFINITE, Floats, Ints
 from scheduler.core.planner.boundaries import least_fraction, polish
-from scheduler.core.planner.kernels import INFINITE, Floats, Ints
 from scheduler.core.planner.segments import (
     SAME,
     Flags,

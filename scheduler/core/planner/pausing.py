@@ -6,10 +6,10 @@ from typing import Final
 
 import numpy as np
 
+from scheduler.core.planner.arrays import INFINITE, Floats, Ints, Market
 from scheduler.core.planner.columns import build_times, has_price, money_weight, now_s
 from scheduler.core.planner.found import Found
 from scheduler.core.planner.instance import build_market
-from scheduler.core.planner.kernels import INFINITE, Floats, Ints, Market
 from scheduler.core.planner.pauses import PriceRow, Run, bound_segments
 from scheduler.core.planner.pausing_kernels import Pausing, Pieces, respond
 from scheduler.core.planner.placements import Stretch

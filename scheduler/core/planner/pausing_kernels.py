@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scheduler.core.planner.kernels import INFINITE, Floats, Ints, Market, compiled
+from scheduler.core.planner.arrays import INFINITE, Floats, Ints, Market, compiled
 from scheduler.core.planner.segments import SAME, Flags, cheapest_segments
 
 

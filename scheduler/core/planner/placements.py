@@ -10,7 +10,7 @@ from scheduler.core.fleet import Cluster
 from scheduler.core.footprint import emissions_g
 from scheduler.core.forecast import Provenance
 from scheduler.core.job import JobId, Placement
-from scheduler.core.planner.kernels import Floats, Ints
+from scheduler.core.planner.arrays import Floats, Ints
 from scheduler.core.planner.snapshot import Choice, PlanRequest, PlanSnapshot
 from scheduler.core.timegrid import Window
 from scheduler.core.units import MG_PER_G, WATT_SECONDS_PER_KWH

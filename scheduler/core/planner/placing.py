@@ -12,18 +12,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from scheduler.core.planner.arrays import INFINITE, Cells, Floats, Ints, Jobs
 from scheduler.core.planner.instance import Instance
-from scheduler.core.planner.kernels import (
-    INFINITE,
-    Cells,
-    Floats,
-    Ints,
-    Jobs,
-    admit,
-    improve,
-    sweep,
-    weigh,
-)
+from scheduler.core.planner.kernels import admit, improve, sweep, weigh
 from scheduler.core.planner.snapshot import NOBODY, Watch
 
 STIFFNESS: Final = 0.5

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from scheduler.core.capacity import CapacityLedger
 from scheduler.core.job import JobId, Placement
+from scheduler.core.planner.arrays import Floats
 from scheduler.core.planner.chains import (
     Chains,
     build_chains,
@@ -20,7 +21,6 @@ from scheduler.core.planner.chains import (
 )
 from scheduler.core.planner.columns import has_price, money_weight, within_cost
 from scheduler.core.planner.joint import Problem, build_problem, place_jointly
-from scheduler.core.planner.kernels import Floats
 from scheduler.core.planner.prices import Prices
 from scheduler.core.planner.regret import keep_what_holds
 from scheduler.core.planner.search import WindowSearch

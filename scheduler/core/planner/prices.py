@@ -12,9 +12,10 @@ from typing import Final
 
 import numpy as np
 
+from scheduler.core.planner.arrays import Floats
 from scheduler.core.planner.flexible import FlexibleJobs
 from scheduler.core.planner.instance import Instance
-from scheduler.core.planner.kernels import Floats, cheapest_sum, running_sums, spread
+from scheduler.core.planner.kernels import cheapest_sum, running_sums, spread
 from scheduler.core.planner.snapshot import NOBODY, Watch
 
 HEATS: Final = (0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.0001, 0.00005)
@@ -29,6 +30,8 @@ REFINEMENTS: Final = 60
 """Steps for jobs that do not run whole: each is a search of its own for every one of them."""
 _AHEAD: Final = 0.05
 """How far above the best value the first target is, as a share."""
+_STILL: Final = 1e-18
+"""Squared devices per device: where no more is wanted beyond what is free, prices have nowhere to go."""
 _STALLS: Final = 5
 """Steps without gain after which the target comes nearer."""
 PROVEN: Final = 4
@@ -160,7 +163,7 @@ def refine_prices(
     for step in range(REFINEMENTS):
         watch.tell("prices of pauses", step / REFINEMENTS)
         slope = float((direction**2 / np.maximum(market.mean_free, 1.0)).sum())
-        if slope <= 0 or ahead < 1e-5 or watch.is_over():
+        if slope < _STILL or ahead < 1e-5 or watch.is_over():
             break
         stride = (best_g * (1 + ahead) - value) / slope
         prices = np.maximum(0.0, prices + stride * direction / np.maximum(market.mean_free, 1.0))

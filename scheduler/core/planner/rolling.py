@@ -15,10 +15,10 @@ import numpy as np
 from scheduler.core.capacity import CapacityLedger
 from scheduler.core.forecast import ForecastMatrix
 from scheduler.core.job import JobId, Placement
+from scheduler.core.planner.arrays import Floats
 from scheduler.core.planner.columns import within_cost
 from scheduler.core.planner.exchanging import exchanged
 from scheduler.core.planner.joint import build_problem, place_jointly
-from scheduler.core.planner.kernels import Floats
 from scheduler.core.planner.placing import Effort
 from scheduler.core.planner.plan import build_plan
 from scheduler.core.planner.prices import Prices

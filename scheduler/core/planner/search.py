@@ -183,11 +183,29 @@ class WindowSearch:
 
         None where no forecast covers it.
         """
+        found = self._at(request, choice)
+        return self._placement(request, found) if found.is_known else None
+
+    def at_once(self, request: PlanRequest) -> Placement | None:
+        """A placement at the earliest start, where room comes first; capacity and deadline do not count.
+
+        None where no cluster may run the job, or its run would end beyond the horizon.
+        """
+        soonest = self.earliest(request, ignores_deadline=True)
+        where = soonest and (soonest.cluster_id, soonest.option)
+        for choice in sorted(
+            request.choices, key=lambda one: (one.cluster.cluster_id, one.option) != where
+        ):
+            found = self._at(request, choice)
+            if found.start_s + choice.duration_s <= self._grid.offset_down_s(self._grid.end_at):
+                return self._placement(request, found)
+        return None
+
+    def _at(self, request: PlanRequest, choice: Choice) -> _Found:
         start_s = self._earliest_s(request, choice)
         profile = self._profile(request, choice, ignores_capacity=True)
-        if profile.costs_at(np.array([start_s]), choice.duration_s)[0] == NO_COST:
-            return None
-        return self._placement(request, _Found(0, start_s, choice, is_known=True))
+        cost = profile.costs_at(np.array([start_s]), choice.duration_s)[0]
+        return _Found(0, start_s, choice, is_known=bool(cost != NO_COST))
 
     def _cheapest(
         self, request: PlanRequest, choice: Choice, keeps_margin: bool, ignores_capacity: bool

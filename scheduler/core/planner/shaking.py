@@ -11,27 +11,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from scheduler.core.planner.arrays import INFINITE, Cells, Floats, Ints
+from scheduler.core.planner.board import Board, Manner, Options
 from scheduler.core.planner.instance import Instance
-from scheduler.core.planner.kernels import (
-    INFINITE,
-    Cells,
-    Floats,
-    Ints,
-    admit,
-    improve,
-    running_sums,
-)
+from scheduler.core.planner.kernels import admit, improve, running_sums
 from scheduler.core.planner.placing import Placing, fill, nowhere, place_in_order, size
-from scheduler.core.planner.shaking_kernels import (
-    Board,
-    Manner,
-    Options,
-    count_cells,
-    list_cells,
-    restore,
-    set_up,
-    shake,
-)
+from scheduler.core.planner.shaking_kernels import count_cells, list_cells, restore, set_up, shake
 from scheduler.core.planner.snapshot import NOBODY, Watch
 
 SMALL: Final = 400

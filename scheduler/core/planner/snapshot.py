@@ -215,8 +215,7 @@ def choices_of(job: Job, fleet: Fleet, moves: DataMoves = ANY_MOVES) -> tuple[Ch
         )
         for index, option in enumerate(job.options)
         for cluster in fleet
-        if job.allows_region(cluster.region_id)
-        and cluster.gpus(option.accelerator) >= (least or option.gpus)
+        if job.allows(cluster) and cluster.gpus(option.accelerator) >= (least or option.gpus)
     )
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from scheduler.core.planner.arrays import INFINITE, Floats, Ints
 from scheduler.core.planner.columns import build_times, has_price, money_weight, now_s
 from scheduler.core.planner.elastic import (
     MOST_LABELS,
@@ -18,7 +19,6 @@ from scheduler.core.planner.elastic import (
 )
 from scheduler.core.planner.found import Found
 from scheduler.core.planner.instance import build_market, coarser
-from scheduler.core.planner.kernels import INFINITE, Floats, Ints
 from scheduler.core.planner.pauses import PriceRow, Run, bound_segments
 from scheduler.core.planner.placements import Stretch
 from scheduler.core.planner.snapshot import Choice, PlanRequest, PlanSnapshot

@@ -9,14 +9,16 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(__file__))
-from state import LIVE, OVER, State, signal, signal_group
+from natives import change, field, is_permitted, is_shown, runs_of, stamp
+from state import LIVE, OVER, State, me, now_s, signal, signal_group
 
-YEAR_S = 365 * 86400
 NOW = re.compile(r"now([+-]\d+)(day|minute)s?")
 SAID = {
     "down": "Unable to contact slurm controller (connect failure)",
     "munge": "If munged is up, restart with --num-threads=10; Munge encode failed: Failed to access",
     "lost": "Socket timed out on send/recv operation",
+    "skew": "Zero Bytes were transmitted or received",
+    "refused": "Problem talking to the database: Connection refused",
 }
 
 
@@ -39,6 +41,10 @@ def fail(name, text, code=1):
 
 # ---------------------------------------------------------------------------------- sbatch
 
+ABOUT = {
+    "version": "slurm 22.05.8",
+    "help": "Options provided by plugins:\n      --container-image=IMAGE  what to run in",
+}
 KNOWN = [
     "parsable",
     "job-name",
@@ -65,15 +71,20 @@ KNOWN = [
     "exclusive",
     "mem",
     "begin",
+    "hold",
+    "wrap",
     "version",
 ]
 
 
 def sbatch(state, options, rest):
-    if "version" in options:
-        print("slurm 22.05.8")
+    told = next((ABOUT[name] for name in options if name in ABOUT), None)
+    if told is not None:
+        print(told)
         return 0
-    script = sys.stdin.buffer.read()
+    script = read_script(options, rest)
+    if script is None:
+        return fail("sbatch", f"Unable to open file {rest[0]}")
     partition = options.get("partition") or state.conf["nodes"][0]["partition"]
     nodes = [node for node in state.conf["nodes"] if node["partition"] == partition]
     wrong = find_mistake(options, partition, nodes, script)
@@ -83,15 +94,28 @@ def sbatch(state, options, rest):
         job = build_job(state, options, partition, script)
         state.write(job)
         if not can_ever_run(job, options, nodes):
-            now_s = int(time.time())
+            at_s = int(now_s())
             job |= {"state": "FAILED", "reason": "BadConstraints", "code": 1}
-            state.write(job | {"start_s": now_s, "end_s": now_s})
+            state.write(job | {"start_s": at_s, "end_s": at_s})
             return refuse("Requested node configuration is not available")
         state.schedule()
     if state.conf["faults"].get("sbatch") == "reply lost":
         return refuse(SAID["lost"])
     print(f"{job['id']};{options['clusters']}" if "clusters" in options else job["id"])
     return 0
+
+
+def read_script(options, rest):
+    """The script's bytes, wherever they are; None where the file is not there."""
+    if "wrap" in options:
+        return f"#!/bin/sh\n{options['wrap']}\n".encode()
+    if not rest:
+        return sys.stdin.buffer.read()
+    try:
+        with open(rest[0], "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
 
 
 def find_mistake(options, partition, nodes, script):
@@ -120,15 +144,27 @@ def build_job(state, options, partition, script):
     name = options.get("job-name", "sbatch")
     where = options.get("chdir") or os.getcwd()
     job_id = max([job["id"] for job in state.jobs()], default=0) + 1
-    output = options.get("output", f"{where}/slurm-{job_id}.out").replace("%%", "%")
+    output = file_name(options.get("output", "slurm-%j.out"), where, job_id)
     return {
         "id": job_id, "name": name, "comment": options.get("comment", ""), "state": "PENDING", "reason": "None",
         "partition": partition, "cpus": int(options.get("cpus-per-task", 1)), "gpus": int(gres[2] or 0), "nodes": "",
-        "submit_s": int(time.time()), "begin_s": 0, "start_s": 0, "end_s": 0, "code": 0, "signal": 0, "pid": 0,
+        "submit_s": int(now_s()), "begin_s": begin(options), "start_s": 0, "end_s": 0, "code": 0, "signal": 0, "pid": 0,
         "cancelled": False, "energy_j": "", "chdir": where, "output": output,
-        "error": options.get("error", output).replace("%%", "%"),
+        "error": file_name(options["error"], where, job_id) if "error" in options else output,
         "script": script.decode("utf-8", "surrogateescape"), "options": options,
+        "user": me(), "held": "hold" in options, "restarts": 0, "runs": [], "may_requeue": "no-requeue" not in options,
     }  # fmt: skip
+
+
+def begin(options):
+    text = options.get("begin", "uts0")
+    return int(text.removeprefix("uts"))
+
+
+def file_name(pattern, where, job_id):
+    """Relative names count from the working directory."""
+    put = {"%%": "%", "%j": str(job_id), "%A": str(job_id)}
+    return os.path.join(where, re.sub("%[%jA]", lambda mark: put[mark[0]], pattern))
 
 
 def can_ever_run(job, options, nodes):
@@ -142,36 +178,16 @@ def can_ever_run(job, options, nodes):
 
 
 def squeue(state, options, rest):
-    names = options["name"].split(",") if "name" in options else None
-    states = options.get("states", "PENDING,RUNNING,SUSPENDED,COMPLETING")
+    with state.lock():
+        state.schedule()  # begin times have come
+    wanted = options["jobs"].split(",") if "jobs" in options else []
+    if len(wanted) == 1 and not any(str(job["id"]) in wanted for job in state.queued()):
+        sys.stderr.write("slurm_load_jobs error: Invalid job id specified\n")
+        return 1
     for job in state.queued():
-        is_named = names is None or job["name"] in names
-        if is_named and (states == "all" or job["state"] in states.split(",")):
+        if is_shown(job, options):
             print("".join(field(job, one) for one in options["Format"].split(",")))
     return 0
-
-
-def field(job, form):
-    name, _, rest = form.partition(":")
-    width = int(re.match(r"\d+", rest)[0])
-    value = {
-        "JobID": str(job["id"]),
-        "Name": job["name"],
-        "State": job["state"],
-        "Reason": job["reason"],
-        "StartTime": stamp(job["start_s"], "N/A"),
-        "EndTime": stamp(
-            job["end_s"] or (job["start_s"] + YEAR_S if job["state"] in LIVE else 0), "N/A"
-        ),
-        "exit_code": str(job["code"] << 8 | job["signal"]),
-        "NodeList": job["nodes"],
-        "Comment": job["comment"] or "(null)",
-    }[name]
-    return value[:width].ljust(width) + rest[len(str(width)) :]
-
-
-def stamp(at_s, unset):
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at_s)) if at_s else unset
 
 
 # ----------------------------------------------------------------------------------- sacct
@@ -182,10 +198,16 @@ def sacct(state, options, rest):
         sys.stderr.write("Slurm accounting storage is disabled\n")
         return 1
     names = options["name"].split(",") if "name" in options else None
+    ids = options["jobs"].split(",") if "jobs" in options else None
     from_s, to_s = moment(options.get("starttime")), moment(options.get("endtime"))
-    for job in state.jobs():
+    runs = [run for job in state.jobs() for run in runs_of(job)]
+    for job in runs:
         eligible_s = job["begin_s"] or job["submit_s"]
-        if (names is None or job["name"] in names) and from_s <= eligible_s <= to_s:
+        is_asked = (names is None or job["name"] in names) and (
+            ids is None or str(job["id"]) in ids
+        )
+        is_visible = "allusers" in options or job["user"] == me()
+        if is_asked and is_visible and from_s <= eligible_s <= to_s:
             fields = options.get("format", "JobIDRaw,State").split(",")
             print("|".join(account(job, one) for one in fields))
             if job["nodes"] and "allocations" not in options:
@@ -196,8 +218,8 @@ def sacct(state, options, rest):
 def moment(text):
     match = NOW.fullmatch(text or "")
     if match is None:
-        return time.time() if text is None else 0
-    return time.time() + int(match[1]) * (86400 if match[2] == "day" else 60)
+        return now_s() if text is None else 0
+    return now_s() + int(match[1]) * (86400 if match[2] == "day" else 60)
 
 
 def account(job, name):
@@ -212,9 +234,7 @@ def account(job, name):
         "NNodes": "1",
         "Start": stamp(job["start_s"], "None" if is_over else "Unknown"),
         "End": stamp(job["end_s"], "Unknown"),
-        "ElapsedRaw": str(
-            int((job["end_s"] or time.time()) - job["start_s"]) if job["start_s"] else 0
-        ),
+        "ElapsedRaw": str(int((job["end_s"] or now_s()) - job["start_s"]) if job["start_s"] else 0),
         "ConsumedEnergyRaw": job["energy_j"],
         "Reason": "None",
         "Comment": job["comment"] if is_over else "",
@@ -239,7 +259,10 @@ def scancel(state, options, rest):
     with state.lock():
         for job_id in rest:
             job = state.job(job_id)
-            if "signal" in options:
+            if job is not None and not is_permitted(state, job):
+                denied = f"Kill job error on job id {job_id}: Access/permission denied"
+                outcome = max(outcome, fail("scancel", denied, 210))
+            elif "signal" in options:
                 outcome = max(outcome, send(state, job, job_id, options["signal"]))
             elif job is not None and job["state"] in options.get("state", job["state"]).split(","):
                 cancel(state, job)
@@ -271,7 +294,7 @@ def cancel(state, job):
         signal_group(job, signal.SIGKILL)
     else:  # waiting, or not launched yet
         was_running = job["state"] in LIVE
-        job |= {"state": "CANCELLED", "end_s": int(time.time()), "signal": 9 if was_running else 0}
+        job |= {"state": "CANCELLED", "end_s": int(now_s()), "signal": 9 if was_running else 0}
         if not was_running:
             job["start_s"] = 0
     state.write(job)
@@ -282,27 +305,14 @@ def scontrol(state, options, rest):
         case ["ping"]:
             print("Slurmctld(primary) at here is UP")
             return 0
-        case ["show", "config"]:
-            print(
-                f"MinJobAge               = {state.conf['min_job_age_s']} sec\nMessageTimeout          = 10 sec"
-            )
-            return 0
-        case ["show", "node"]:
-            return show_nodes(state)
-        case ["update", job, comment]:
-            return update(state, job.partition("=")[2], comment.partition("=")[2])
+        case ["show", ("config" | "node" | "reservation") as what]:
+            shows = {"config": show_config, "node": show_nodes, "reservation": show_reservations}
+            return shows[what](state)
+        case [("update" | "hold" | "uhold" | "release" | "requeue") as verb, job_id, *changes]:
+            return change(state, verb, job_id.removeprefix("JobId="), changes)
         case [("suspend" | "resume") as verb, job_id]:
             return freeze(state, verb, job_id)
     return fail("scontrol", f"invalid entity: {rest}")
-
-
-def update(state, job_id, comment):
-    with state.lock():
-        job = state.job(job_id)
-        if job is None or job["state"] in OVER:
-            return fail("scontrol", f"Job has already finished for job {job_id}")
-        state.write(job | {"comment": comment})
-    return 0
 
 
 def freeze(state, verb, job_id):
@@ -314,6 +324,13 @@ def freeze(state, verb, job_id):
         state.write(job | {"state": after})
         signal_group(job, signal.SIGSTOP if verb == "suspend" else signal.SIGCONT)
         state.schedule()
+    return 0
+
+
+def show_config(state):
+    print(f"Configuration data as of {stamp(now_s(), '')}")
+    print(f"MinJobAge               = {state.conf['min_job_age_s']} sec")
+    print("MessageTimeout          = 10 sec")
     return 0
 
 
@@ -336,6 +353,22 @@ def show_nodes(state):
     return 0
 
 
+def show_reservations(state):
+    kept = state.conf.get("reservations", [])
+    if not kept:
+        print("No reservations in the system")
+    for one in kept:
+        times = f"StartTime={stamp(one['start_s'], '')} EndTime={stamp(one['end_s'], '')} Duration=01:00:00"
+        cores = f"  NodeName={one['nodes']} CoreIDs=0-{one['cpus'] - 1}" if "cpus" in one else ""
+        cpus = one.get("cpus", 8)
+        print(
+            f"ReservationName={one['name']} {times} Nodes={one['nodes']} NodeCnt=1 CoreCnt={cpus} Features=(null) "
+            f"PartitionName=(null) Flags=IGNORE_JOBS,SPEC_NODES {cores} TRES=cpu={cpus} Users=root Groups=(null) "
+            "Accounts=(null) Licenses=(null) State=INACTIVE BurstBuffer=(null) Watts=n/a MaxStartDelay=(null)"
+        )
+    return 0
+
+
 def sinfo(state, options, rest):
     names = list(dict.fromkeys(node["partition"] for node in state.conf["nodes"]))
     print("\n".join([names[0] + "*", *names[1:]]))
@@ -351,9 +384,9 @@ def main():
         time.sleep(120)
     if fault in SAID:
         words = SAID[fault]
-        if name == "scontrol" and rest == ["ping"] and fault == "down":
+        if name == "scontrol" and rest == ["ping"]:
             print("Slurmctld(primary) at here is DOWN")
-            return 1
+            return fail(name, words) if fault == "munge" else 1
         if name == "scontrol":
             sys.stderr.write(f"slurm_load: error: {words}\n")
             return 1

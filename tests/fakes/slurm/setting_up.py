@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import sys
 import time
 from dataclasses import dataclass
@@ -62,6 +63,7 @@ class FakeSlurm:
             "id": number, "name": name, "comment": f"gridtide:key={name}", "state": "RUNNING", "reason": "None",
             "partition": "cpu", "cpus": 0, "gpus": 0, "nodes": "fake-c1", "submit_s": now_s, "begin_s": 0,
             "start_s": now_s, "end_s": 0, "code": 0, "signal": 0, "pid": 0, "cancelled": False, "energy_j": "",
+            "user": pwd.getpwuid(os.geteuid()).pw_name, "held": False, "restarts": 0, "runs": [], "may_requeue": True,
         }  # fmt: skip
         (self.folder / "jobs" / f"{number}.json").write_text(json.dumps(job | fields))
         return str(number)

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import json
 import os
+import pwd
 import signal
 import sys
 import time
@@ -14,11 +15,21 @@ OVER = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED",
 OVER += ("DEADLINE", "BOOT_FAIL", "REVOKED")
 
 
+CLOCK = {"skew_s": 0}
+"""How far the cluster's clock is ahead of this machine's."""
+
+
+def now_s():
+    """The cluster's time."""
+    return time.time() + CLOCK["skew_s"]
+
+
 class State:
     """Reads and writes; whoever changes something holds `lock`."""
 
     def __init__(self, conf):
         self.conf = read(conf)
+        CLOCK["skew_s"] = self.conf.get("skew_s", 0)
         self.folder = os.path.dirname(conf)
 
     @contextlib.contextmanager
@@ -47,7 +58,7 @@ class State:
 
     def queued(self):
         """What the controller still holds."""
-        oldest_s = time.time() - self.conf["min_job_age_s"]
+        oldest_s = now_s() - self.conf["min_job_age_s"]
         return [job for job in self.jobs() if job["state"] not in OVER or job["end_s"] > oldest_s]
 
     def taken(self, node, jobs):
@@ -60,11 +71,12 @@ class State:
         """Starts what can start, in order of submission. The lock is held."""
         jobs = self.jobs()
         for job in jobs:
-            if job["state"] == "PENDING" and job["begin_s"] <= time.time():
+            is_free = not job["held"] and not job.get("dependency")
+            if job["state"] == "PENDING" and is_free and job["begin_s"] <= now_s():
                 node = self.place(job, jobs)
                 if node is not None:
                     job |= {"state": "RUNNING", "reason": "None", "nodes": node["name"]}
-                    job |= {"start_s": int(time.time())}
+                    job |= {"start_s": int(now_s())}
                     self.write(job)
                     self.spawn(job)
 
@@ -97,6 +109,14 @@ class State:
         )
 
 
+def me():
+    """Whoever runs the commands."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
+
+
 def read(path):
     with open(path, encoding="utf-8") as file:
         return json.load(file)
@@ -116,8 +136,8 @@ def end(job, code, number):
         state = "COMPLETED" if (code, number) == (0, 0) else "FAILED"
     reason = "NonZeroExitCode" if state == "FAILED" else "None"
     job |= {"state": state, "reason": reason, "code": code, "signal": number}
-    job |= {"end_s": int(time.time()), "pid": 0}
+    job |= {"end_s": int(now_s()), "pid": 0}
     return job
 
 
-__all__ = ["LIVE", "OVER", "State", "end", "signal", "signal_group"]
+__all__ = ["LIVE", "OVER", "State", "end", "me", "now_s", "signal", "signal_group"]

@@ -7,6 +7,7 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.dirname(__file__))
+from natives import send_back
 from state import State, end, signal_group
 
 
@@ -23,7 +24,11 @@ def main():
     with state.lock():
         job = state.job(job_id)
         signal_group(job, signal.SIGKILL)
-        state.write(end(job, max(code, 0), max(-code, 0)))
+        if job.get("is_requeued"):
+            send_back(job)
+            state.write(job)
+        else:
+            state.write(end(job, max(code, 0), max(-code, 0)))
         state.schedule()
 
 

@@ -10,11 +10,11 @@ import pytest
 TESTBED = Path(__file__).parents[2] / "testbeds" / "slurm"
 
 
-def require_slurm(name: str) -> Path:
+def require_slurm(name: str, *, made_by: str = "tests/testbeds/slurm up") -> Path:
     """The configuration of a cluster of the test bed; skips the test where it is not up."""
     conf = find_slurm(name)
     if conf is None:
-        pytest.skip(f"no Slurm cluster {name} is up: tests/testbeds/slurm up enables it")
+        pytest.skip(f"no Slurm cluster {name} is up: {made_by} enables it")
     return conf
 
 

@@ -3,7 +3,7 @@
 import shlex
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,12 +13,20 @@ from scheduler.core.job import JobId
 from scheduler.ports import ClusterAdapter, Dispatch, RunState, RunStatus
 
 PATIENCE_S = 30.0
+ENDS = {
+    "good.1.0": ("exit 0", 0),
+    "bad.1.0": ("exit 4", 4),
+    "saved.1.0": ("exit 75", 75),
+    "shot.1.0": ("kill -SEGV $$", -11),
+    "killed.1.0": ("trap '' TERM; touch ready; while :; do sleep 0.01; done", -9),
+}
+"""Each way to end, with its exit code."""
 GONE = (RunState.ENDED, RunState.LOST)
 
 
-def wait_until(is_true: Callable[[], bool], what: str) -> None:
+def wait_until(is_true: Callable[[], bool], what: str, *, within_s: float = PATIENCE_S) -> None:
     never = threading.Event()
-    give_up_s = time.monotonic() + PATIENCE_S
+    give_up_s = time.monotonic() + within_s
     while not is_true():
         assert time.monotonic() < give_up_s, f"waited in vain until {what}"
         never.wait(0.01)
@@ -65,6 +73,19 @@ class Runs:
 
     def until_file(self, name: str) -> None:
         wait_until((self.folder / name).exists, f"{name} is there")
+
+    def end_in_every_way(self) -> Mapping[str, RunStatus]:
+        """How the cluster tells each of `ENDS`, whose exit codes are as they should be."""
+        for name, (script, _) in ENDS.items():
+            self.start(script, name)
+        self.until_file("ready")
+        self.cluster.cancel("killed.1.0", grace_s=0)
+        for name in ENDS:
+            self.until(RunState.ENDED, name=name)
+        told = self.cluster.poll(list(ENDS))
+        expected = {name: code for name, (_, code) in ENDS.items()}
+        assert {name: status.exit_code for name, status in told.items()} == expected
+        return told
 
     def finish(self) -> None:
         """Ends whatever still runs."""

@@ -25,6 +25,7 @@ from scheduler.core.errors import (
     DispatchRejectedError,
     DispatchUncertainError,
 )
+from scheduler.core.slurm_terms import JobSlurm
 from scheduler.ports import RunState
 from tests.fakes.clock import ManualClock
 from tests.unit.cluster.interrupted import N_RUNS
@@ -512,3 +513,9 @@ def test_end_of_a_run_is_told_without_a_poll(runs: Runs) -> None:
     runs.cluster.tell_ends(told.set)
     runs.start("true")
     assert told.wait(30)
+
+
+def test_run_with_terms_for_slurm_is_refused(tmp_path: Path) -> None:
+    cluster = LocalCluster("here", root=tmp_path, devices={"CPU": 1}, clock=ManualClock())
+    with pytest.raises(DispatchRejectedError, match="terms for Slurm"):
+        Runs(cluster, tmp_path).start("true", slurm=JobSlurm(account="ml"))

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,12 @@ from scheduler.core.errors import (
     InvalidConfigError,
 )
 from scheduler.ports import Capability, RunState
-from tests.fakes.slurm.setting_up import FakeSlurm, set_up
-from tests.unit.cluster.runs import Runs, lines, wait_until
+from tests.fakes.slurm.setting_up import FakeSlurm
+from tests.unit.cluster.runs import ENDS, Runs, lines, wait_until
 from tests.unit.cluster.slurm_world import NotingRunner, noting, open_cluster
 
 NAME = "job.1.0"
 Open = Callable[..., SlurmCluster]
-
-
-@pytest.fixture
-def slurm(tmp_path: Path) -> FakeSlurm:
-    return set_up(tmp_path / "slurm")
-
-
-@pytest.fixture
-def runner(slurm: FakeSlurm) -> NotingRunner:
-    return noting(slurm)
 
 
 @pytest.fixture
@@ -62,14 +53,30 @@ def options_of(runner: NotingRunner) -> list[str]:
 # ------------------------------------------------------------------------------ submission
 
 
-def test_run_is_looked_up_in_the_queue_and_the_accounts_before_it_is_submitted(
+def test_run_is_looked_up_in_the_queue_and_the_accounts_before_it_is_submitted_again(
     runs: Runs, runner: NotingRunner
 ) -> None:
-    runs.start("exit 0")
+    dispatch = runs.dispatch("exit 0")
+    # Its folder is made before the first submission: somebody has tried.
+    folder_of(runs, dispatch.name).mkdir(parents=True)
+    runs.cluster.submit(dispatch)
     taken = runner.taken()
     assert taken[:2] == ["squeue", "sacct"]
     assert taken[-1] == "sbatch"
     runs.until(RunState.ENDED)
+
+
+def test_first_submissions_of_a_moment_share_one_look_at_the_cluster(
+    runs: Runs, runner: NotingRunner
+) -> None:
+    runner.taken()
+    for index in range(3):
+        runs.cluster.free_devices()
+        runs.cluster.submit(runs.dispatch("exit 0", name=f"job-{index}.1.0"))
+    taken = runner.taken()
+    assert taken.count("sbatch") == 3
+    assert taken.count("scontrol") == 1
+    assert "sacct" not in taken
 
 
 def test_submission_says_who_and_where(runs: Runs, runner: NotingRunner) -> None:
@@ -301,23 +308,9 @@ def test_more_names_than_fit_into_one_argument_are_asked_for_all_the_same(
 def test_queue_and_accounts_say_the_same_of_an_end(
     slurm: FakeSlurm, runs: Runs, min_job_age_s: int
 ) -> None:
-    scripts = {"good.1.0": "exit 0", "bad.1.0": "exit 4", "saved.1.0": "exit 75"}
-    scripts |= {
-        "shot.1.0": "kill -SEGV $$",
-        "killed.1.0": "trap '' TERM; touch ready; while :; do sleep 0.01; done",
-    }
-    for name, script in scripts.items():
-        runs.start(script, name)
-    runs.until_file("ready")
-    runs.cluster.cancel("killed.1.0", grace_s=0)
-    for name in scripts:
-        runs.until(RunState.ENDED, name=name)
-    queued = runs.cluster.poll(list(scripts))
+    queued = runs.end_in_every_way()
     slurm.configure(min_job_age_s=min_job_age_s)
-    assert runs.cluster.poll(list(scripts)) == queued
-    codes = {name: status.exit_code for name, status in queued.items()}
-    expected = {"good.1.0": 0, "bad.1.0": 4, "saved.1.0": 75, "shot.1.0": -11, "killed.1.0": -9}
-    assert codes == expected
+    assert runs.cluster.poll(list(ENDS)) == queued
 
 
 @pytest.mark.parametrize(
@@ -350,8 +343,8 @@ def test_controller_that_is_down_is_told_and_then_asked_by_ping_alone(
         lambda: runs.cluster.cancel(NAME, grace_s=1),
         lambda: runs.start("exit 0", "new.1.0"),
     ]
-    for call in calls:
-        with pytest.raises(ClusterUnavailableError):
+    for call in calls:  # the ping itself only says DOWN: what failed first has said why
+        with pytest.raises(ClusterUnavailableError, match="Unable to contact slurm controller"):
             call()
     assert runner.commands == [["scontrol", "ping"]] * len(calls)
     slurm.configure(faults={})
@@ -368,8 +361,12 @@ def test_accounts_that_do_not_answer_make_no_run_unknown(
     assert runs.status() == running
     (runs.folder / "go").touch()
     wait_until(lambda: slurm.jobs()[0]["state"] == "COMPLETED", "it has ended")
-    assert runs.status() == running
-    assert opened().poll([NAME])[NAME].state is RunState.PENDING
+    silent = runs.status()
+    assert silent.is_stale
+    assert "accounts (sacct) do not answer" in silent.detail
+    assert replace(silent, is_stale=False, detail=running.detail) == running
+    forgotten = opened().poll([NAME])[NAME]
+    assert (forgotten.state, forgotten.is_stale) == (RunState.PENDING, True)
     slurm.configure(faults={})
     assert runs.status().exit_code == 0
 
@@ -551,4 +548,4 @@ def test_missing_programs_are_told(tmp_path: Path, slurm: FakeSlurm) -> None:
 def test_root_that_cannot_be_used_is_told(opened: Open, tmp_path: Path) -> None:
     cluster = opened()
     (tmp_path / "shared").rename(tmp_path / "unmounted")
-    assert "cannot be used" in details(cluster, is_ok=False)
+    assert "cannot be written to: No such file" in details(cluster, is_ok=False)

@@ -19,11 +19,11 @@ from adapters.cluster.slurm_parsers import (
 )
 
 SQUEUE = """\
-4                       |FAILED                  |NonZeroExitCode         |2026-11-25T02:04:11     |2026-11-25T02:04:12     |768                     |east-c1                 |gt-c      |(null)
-1                       |RUNNING                 |None                    |2026-11-25T02:04:11     |2027-11-25T02:04:11     |0                       |east-c1                 |gt-a      |gridtide:key=a;asks=H100:2;ticket=ticket-0f;kill=12.500
-9                       |PENDING                 |BeginTime               |2026-11-25T03:05:13     |NONE                    |0                       |                        |gt-p      |
-10                      |PENDING                 |None                    |N/A                     |N/A                     |0                       |                        |gt-r      |gridtide:key=r
-6                       |FAILED                  |BadConstraints          |2026-11-25T02:04:10     |2026-11-25T02:04:10     |1                       |                        |gt-x      |(null)
+4                       |FAILED                  |NonZeroExitCode         |2026-11-25T02:04:11     |2026-11-25T02:04:12     |768                     |east-c1                 |cpu,gpu|gt-c      |(null)
+1                       |RUNNING                 |None                    |2026-11-25T02:04:11     |2027-11-25T02:04:11     |0                       |east-c1                 |cpu,gpu|gt-a      |gridtide:key=a;asks=H100:2;ticket=ticket-0f;kill=12.500
+9                       |PENDING                 |BeginTime               |2026-11-25T03:05:13     |NONE                    |0                       |                        |cpu,gpu|gt-p      |
+10                      |PENDING                 |None                    |N/A                     |N/A                     |0                       |                        |cpu,gpu|gt-r      |gridtide:key=r
+6                       |FAILED                  |BadConstraints          |2026-11-25T02:04:10     |2026-11-25T02:04:10     |1                       |                        |cpu,gpu|gt-x      |(null)
 CLUSTER: west
 """
 T = 1795572251.0  # 2026-11-25T02:04:11Z
@@ -42,6 +42,7 @@ def test_squeue_lines_are_read() -> None:
     assert (running.ticket, running.kill_at_s, running.asks) == ("ticket-0f", 12.5, ("H100", 2))
     assert (begin.reason, begin.has_run, begin.end_s) == ("BeginTime", False, None)
     assert (waiting.start_s, waiting.ticket, waiting.comment) == (None, None, "gridtide:key=r")
+    assert waiting.partitions == "cpu,gpu"
     assert [one.is_refused for one in (failed, running, begin, waiting, refused)] == [False] * 4 + [
         True
     ]

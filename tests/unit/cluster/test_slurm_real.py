@@ -16,7 +16,7 @@ from scheduler.core.errors import DispatchRejectedError
 from scheduler.ports import RunState
 from tests.fakes.clock import ManualClock
 from tests.unit.cluster.real_slurm import TESTBED, require_slurm
-from tests.unit.cluster.runs import Runs, lines, wait_until
+from tests.unit.cluster.runs import ENDS, Runs, lines, wait_until
 from tests.unit.cluster.slurm_world import H100
 from tests.unit.cluster.test_slurm_script import HARD
 
@@ -71,22 +71,9 @@ def runs(tmp_path: Path, opened: Any) -> Iterator[Runs]:
 
 
 def test_accounts_and_queue_say_the_same_of_ends(runs: Runs, opened: Any, here: HereRunner) -> None:
-    scripts = {"good.1.0": "exit 0", "bad.1.0": "exit 4", "saved.1.0": "exit 75"}
-    scripts |= {
-        "shot.1.0": "kill -SEGV $$",
-        "killed.1.0": "trap '' TERM; touch ready; while :; do sleep 0.01; done",
-    }
-    for name, script in scripts.items():
-        runs.start(script, name)
-    runs.until_file("ready")
-    runs.cluster.cancel("killed.1.0", grace_s=0)
-    for name in scripts:
-        runs.until(RunState.ENDED, name=name)
-    queued = runs.cluster.poll(list(scripts))
-    expected = {"good.1.0": 0, "bad.1.0": 4, "saved.1.0": 75, "shot.1.0": -11, "killed.1.0": -9}
-    assert {name: status.exit_code for name, status in queued.items()} == expected
+    queued = runs.end_in_every_way()
     forgetful = opened(runner=ForgetfulRunner(here))
-    wait_until(lambda: forgetful.poll(list(scripts)) == queued, "the accounts say the same")
+    wait_until(lambda: forgetful.poll(list(ENDS)) == queued, "the accounts say the same")
     assert forgetful.submit(runs.dispatch("touch again", "good.1.0")) == queued["good.1.0"].ref
 
 

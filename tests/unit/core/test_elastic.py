@@ -1,12 +1,12 @@
 """Elastic widths: a published profile to the milligram, cases counted by hand, and kernels compiled and interpreted alike."""
 
-import itertools
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from scheduler.core.planner import elastic, kernels
+from scheduler.core.planner.arrays import INFINITE
 from scheduler.core.planner.elastic import (
     MOST_LABELS,
     Machine,
@@ -16,7 +16,7 @@ from scheduler.core.planner.elastic import (
     build_machine,
     cheapest_widths,
 )
-from scheduler.core.planner.kernels import INFINITE
+from tests.unit.core.interpreting import interpret
 
 # CarbonScaler's profile nbody100k, 1 to 4 nodes.
 NBODY_WORK = np.array([1757.89, 3496.40, 5104.39, 6661.95])
@@ -27,9 +27,7 @@ NBODY_G_PER_KWH = np.array([420.0, 310, 150, 90, 130, 280])
 @pytest.fixture
 def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The kernels as plain Python: slow, but its lines can be followed."""
-    for name, value in itertools.chain(vars(kernels).items(), list(vars(elastic).items())):
-        if hasattr(value, "py_func") and hasattr(elastic, name):
-            monkeypatch.setattr(elastic, name, value.py_func)
+    interpret(monkeypatch, kernels, elastic)
     return
 
 

@@ -15,7 +15,7 @@ from scheduler.core.job import (
 )
 from scheduler.core.terms import Elastic, Interruptible, Width
 from scheduler.core.timegrid import Window
-from tests.unit.core.builders import HOUR, T0, at, job, option, record, run
+from tests.unit.core.builders import HOUR, T0, at, cluster, job, option, record, run
 
 
 @pytest.mark.parametrize(
@@ -92,11 +92,15 @@ def test_margin_scales_with_the_option() -> None:
     assert made.margin_s(option(duration_s=1)) == 1
 
 
-def test_regions_allowed_and_forbidden() -> None:
-    assert job().allows_region("any")
-    assert job(regions=("a",)).allows_region("a")
-    assert not job(regions=("a",)).allows_region("b")
-    assert not job(forbid_regions=("b",)).allows_region("b")
+def test_regions_and_clusters_allowed_and_forbidden() -> None:
+    one, other = cluster("A"), cluster("B")
+    assert job().allows(one)
+    assert job(regions=("r-a",)).allows(one)
+    assert not job(regions=("r-a",)).allows(other)
+    assert not job(forbid_regions=("r-b",)).allows(other)
+    assert job(cluster_ids=("c-b",)).allows(other)
+    assert not job(cluster_ids=("c-b",)).allows(one)
+    assert not job(cluster_ids=("c-b",), forbid_regions=("r-b",)).allows(other)
 
 
 def test_every_state_has_its_row_and_ended_ones_have_no_way_out() -> None:

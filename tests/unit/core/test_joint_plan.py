@@ -20,6 +20,7 @@ from scheduler.core.planner import (
     prices,
     shaking,
     shaking_kernels,
+    starting_kernels,
 )
 from scheduler.core.planner import instance as instance_module
 from scheduler.core.planner.instance import build_instance
@@ -32,9 +33,11 @@ from scheduler.core.planner.snapshot import Choice, Plan, PlanRequest, PlanSnaps
 from scheduler.core.planner.warm import warm_up
 from scheduler.core.terms import NO_LIMITS, Limits
 from tests.unit.core.builders import HOUR, at, cluster, request, reservation, snapshot
+from tests.unit.core.interpreting import interpret
 
 MODULES: tuple[ModuleType, ...] = (
     kernels,
+    starting_kernels,
     prices,
     placing,
     instance_module,
@@ -48,9 +51,7 @@ MODULES: tuple[ModuleType, ...] = (
 @pytest.fixture
 def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The kernels as plain Python: slow, but its lines can be followed."""
-    for module, (name, value) in itertools.product(MODULES, list(vars(kernels).items())):
-        if hasattr(value, "py_func") and hasattr(module, name):
-            monkeypatch.setattr(module, name, value.py_func)
+    interpret(monkeypatch, *MODULES)
     monkeypatch.setattr(shaking, "shaking_for", lambda _: NO_SHAKING)
     monkeypatch.setattr(joint, "effort_for", lambda _: Effort(starts=1, sweeps=4))
     return
@@ -312,6 +313,6 @@ def test_warming_up_calls_every_kernel() -> None:
     found = warm_up()
     assert len(found.placements) == 4
     called = (kernels.running_sums, kernels.cheapest_sum, kernels.spread, kernels.sweep)
-    called += (kernels.weigh, kernels.admit, kernels.improve, kernels.settle_starts)
+    called += (kernels.weigh, kernels.admit, kernels.improve, starting_kernels.settle_starts)
     called += (shaking_kernels.shake, pausing_kernels.respond, elastic.cheapest_widths)
     assert [kernel.py_func.__name__ for kernel in called if not kernel.signatures] == []  # type: ignore[attr-defined]

@@ -1,6 +1,5 @@
 """Jobs with pauses on prices and beside a load: cases counted by hand, kernels compiled and interpreted alike."""
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -9,11 +8,12 @@ import pytest
 
 from scheduler.core.data_moves import DataMove
 from scheduler.core.planner import kernels, pausing, pausing_kernels, segments
-from scheduler.core.planner.kernels import INFINITE
+from scheduler.core.planner.arrays import INFINITE
 from scheduler.core.planner.pausing import PausingJobs, PausingSearch
 from scheduler.core.planner.snapshot import PlanRequest
 from scheduler.core.terms import Interruptible, Limits
 from tests.unit.core.builders import HOUR, cluster, request, snapshot
+from tests.unit.core.interpreting import interpret
 
 BOTH = (cluster("DE", gpus=2), cluster("FR", gpus=2))
 PAUSES = Interruptible(min_chunk_s=HOUR // 2, checkpoint_cost_s=0, max_interruptions=2)
@@ -22,12 +22,7 @@ PAUSES = Interruptible(min_chunk_s=HOUR // 2, checkpoint_cost_s=0, max_interrupt
 @pytest.fixture
 def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The kernels as plain Python: slow, but its lines can be followed."""
-    for module, (name, value) in itertools.product(
-        (segments, pausing_kernels, pausing),
-        [*vars(kernels).items(), *vars(segments).items(), *vars(pausing_kernels).items()],
-    ):
-        if hasattr(value, "py_func") and hasattr(module, name):
-            monkeypatch.setattr(module, name, value.py_func)
+    interpret(monkeypatch, kernels, segments, pausing_kernels, pausing)
     return
 
 

@@ -1,6 +1,5 @@
 """Runs with pauses: cases counted by hand, and the kernels compiled and interpreted alike."""
 
-import itertools
 from collections.abc import Iterator
 from math import ceil
 
@@ -8,13 +7,14 @@ import numpy as np
 import pytest
 
 from scheduler.core.planner import boundaries, kernels, pauses, segments
-from scheduler.core.planner.kernels import INFINITE, Floats
+from scheduler.core.planner.arrays import INFINITE, Floats
 from scheduler.core.planner.pauses import PriceRow, Run, bound_segments, exact_segments
 from scheduler.core.planner.segments import (
     cheapest_segments,
     least_segments,
     scratch_size,
 )
+from tests.unit.core.interpreting import interpret
 
 HOUR = 3600
 
@@ -22,12 +22,7 @@ HOUR = 3600
 @pytest.fixture
 def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The kernels as plain Python: slow, but its lines can be followed."""
-    for module, (name, value) in itertools.product(
-        (segments, boundaries, pauses),
-        [*vars(kernels).items(), *vars(segments).items(), *vars(boundaries).items()],
-    ):
-        if hasattr(value, "py_func") and hasattr(module, name):
-            monkeypatch.setattr(module, name, value.py_func)
+    interpret(monkeypatch, kernels, segments, boundaries, pauses)
     return
 
 

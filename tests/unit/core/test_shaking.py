@@ -24,6 +24,7 @@ from scheduler.core.planner.shaking import (
 from scheduler.core.planner.snapshot import PlanRequest, PlanSnapshot, Watch
 from scheduler.core.terms import Limits
 from tests.unit.core.builders import cluster, request, snapshot
+from tests.unit.core.interpreting import interpret
 
 QUICK = Shaking(rounds=3, steps=600, tries=30)
 
@@ -31,12 +32,7 @@ QUICK = Shaking(rounds=3, steps=600, tries=30)
 @pytest.fixture
 def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The kernels as plain Python: slow, but its lines can be followed."""
-    for source in (kernels, shaking_kernels):
-        for name, value in list(vars(source).items()):
-            if hasattr(value, "py_func"):
-                for module in (kernels, shaking_kernels, shaking):
-                    if hasattr(module, name):
-                        monkeypatch.setattr(module, name, value.py_func)
+    interpret(monkeypatch, kernels, shaking_kernels, shaking)
     return
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scheduler.core.planner import kernels
+from scheduler.core.planner import arrays
 from scheduler.core.planner.joint import build_problem
 from scheduler.core.planner.plan import build_plan
 from scheduler.core.planner.prices import Prices
@@ -140,16 +140,16 @@ def test_bound_of_a_movable_job_allows_for_moves() -> None:
 
 
 def test_kernels_work_without_a_folder_for_their_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = kernels.njit
+    real = arrays.njit
 
     def no_cache(**options: bool) -> Callable[[Any], Any]:
         if options.get("cache"):
             raise RuntimeError("cannot cache function: no locator available")
         return real(**options)  # type: ignore[no-any-return]
 
-    monkeypatch.setattr(kernels, "njit", no_cache)
+    monkeypatch.setattr(arrays, "njit", no_cache)
 
-    @kernels.compiled
+    @arrays.compiled
     def twice(value: float) -> float:
         return 2 * value
 
@@ -168,5 +168,5 @@ def test_full_disk_does_not_keep_kernels_from_working(monkeypatch: pytest.Monkey
             self._cache.save_overload("signature", "code")
             return "done"
 
-    monkeypatch.setattr(kernels, "njit", lambda **_: lambda _function: Made())
-    assert kernels.compiled(lambda: None)() == "done"
+    monkeypatch.setattr(arrays, "njit", lambda **_: lambda _function: Made())
+    assert arrays.compiled(lambda: None)() == "done"

@@ -66,6 +66,31 @@ def test_impossible_job_is_refused_with_the_earliest_finish_and_leaves_no_job(ma
     assert [event.kind for event in world.store.events(kind="refused")] == ["refused"]
 
 
+def test_job_that_its_cluster_gives_back_is_planned_anew_and_costs_no_attempt(make: Make) -> None:
+    world = make()
+    cluster = world.clusters["c-de"]
+    cluster.fault = "unstarted"
+    job = world.submit(hours=1, patience=10)
+    world.run_for(2)
+    assert any(one.detail == "no node has room" for one in world.store.events(kind="not_started"))
+    cluster.fault = None
+    world.run_for(12)
+    record = world.record(job)
+    assert record.state is JobState.SUCCEEDED
+    assert [(run.attempt, run.segment) for run in record.runs] == [(1, 0)]
+
+
+def test_job_that_was_given_back_can_be_cancelled(make: Make) -> None:
+    world = make()
+    cluster = world.clusters["c-de"]
+    job = world.submit(hours=1, patience=0)
+    world.cycle.tick()
+    world.queue.cancel(job.job.job_id)
+    cluster.fault = "unstarted"
+    world.cycle.tick()
+    assert world.record(job).state is JobState.CANCELLED
+
+
 def test_failed_job_is_retried_as_often_as_asked_and_all_its_runs_are_accounted(make: Make) -> None:
     world = make()
     world.clusters["c-de"].exit_codes["flaky"] = [3, 0]
@@ -78,13 +103,16 @@ def test_failed_job_is_retried_as_often_as_asked_and_all_its_runs_are_accounted(
     assert entry.energy_kwh == pytest.approx(2.0)
 
 
-def test_failure_without_retries_says_why(make: Make) -> None:
+@pytest.mark.parametrize(
+    ("code", "reason"), [(3, "exit code 3"), (-11, "signal 11"), (None, "exit code unknown")]
+)
+def test_failure_without_retries_says_why(make: Make, code: int | None, reason: str) -> None:
     world = make()
-    world.clusters["c-de"].exit_codes["bad"] = [3]
+    world.clusters["c-de"].exit_codes["bad"] = [code]
     job = world.submit("bad", hours=1, patience=0)
     world.run_for(2)
     assert world.record(job).state is JobState.FAILED
-    assert world.record(job).reason == "exit code 3"
+    assert world.record(job).reason == reason
 
 
 def test_held_running_job_is_paused_and_goes_on_where_it_was(make: Make) -> None:

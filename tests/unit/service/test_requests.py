@@ -14,6 +14,8 @@ from scheduler.core.planner.snapshot import PlanRequest
 from scheduler.core.terms import DataNeed, Elastic, Interruptible, Limits, Width
 from scheduler.core.timegrid import Window
 from scheduler.ports import Event, NewJob
+from scheduler.service.experience import Experience
+from scheduler.service.outlooks import Outlooks
 from scheduler.service.requests import Requests
 from scheduler.service.run_times import RunTimes
 from tests.unit.core.builders import HOUR, T0, at, job, option, record, run
@@ -34,7 +36,15 @@ class NoHistory:
         return 1.0
 
 
-def requests(*, gpus: int = 2, wait_s: int = 0) -> Requests:
+class Waits:
+    def __init__(self, extra_s: int) -> None:
+        self._extra_s = extra_s
+
+    def extra_s(self, cluster: Cluster) -> int:
+        return self._extra_s
+
+
+def requests(*, gpus: int = 2, wait_s: int = 0, learned_s: int = 0) -> Requests:
     fleet = Fleet(
         tuple(
             Cluster(
@@ -49,7 +59,12 @@ def requests(*, gpus: int = 2, wait_s: int = 0) -> Requests:
         )
     )
     moves = DataMoves(gb_per_s=1.0)
-    return Requests(fleet=fleet, moves=moves, run_times=NoHistory())  # type: ignore[arg-type]
+    experience = Experience(
+        run_times=NoHistory(),  # type: ignore[arg-type]
+        queue_waits=Waits(learned_s),  # type: ignore[arg-type]
+        outlooks=Outlooks(clusters={}, fleet=fleet),
+    )
+    return Requests(fleet=fleet, moves=moves, experience=experience)
 
 
 def suspended(*runs: Run, **fields: object) -> JobRecord:
@@ -82,7 +97,10 @@ def test_new_job_has_all_its_terms_and_each_width_as_a_choice_the_stated_one_fir
     assert shapes(requests(gpus=1).new(made)) == [("c-de", 1, 6.4 * HOUR), ("c-fr", 1, 6.4 * HOUR)]
 
 
-def test_rest_is_what_is_left_and_a_restore_with_the_pauses_that_remain() -> None:
+@pytest.mark.parametrize(("wait_s", "learned_s"), [(300, 0), (0, 300), (100, 200)])
+def test_rest_is_what_is_left_and_a_restore_with_the_pauses_that_remain(
+    wait_s: int, learned_s: int
+) -> None:
     made = suspended(
         pause(0, 1, work_h=1),
         pause(3, 4 + 1 / 6, work_h=1, segment=1),
@@ -90,7 +108,7 @@ def test_rest_is_what_is_left_and_a_restore_with_the_pauses_that_remain() -> Non
         limits=Limits(carbon_price=80, max_cost=1, max_carbon_g=1),
         start_by_at=at(1),
     )
-    asked = requests(wait_s=300).of(made, at(5))
+    asked = requests(wait_s=wait_s, learned_s=learned_s).of(made, at(5))
     assert shapes(asked) == [("c-de", 1, 2 * HOUR + COST_S)]
     # Half of the margin of 1 h is left, and the whole wait.
     assert asked.choices[0].margin_s == HOUR // 2 + 300

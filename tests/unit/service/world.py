@@ -1,12 +1,13 @@
 """A whole service on a manual clock, fake clusters and a store in a temporary folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 
+from adapters.hardware_tables import load_hardware
 from adapters.store.intensity_archive import SqliteIntensityArchive
 from adapters.store.sqlite import SqliteStore
 from scheduler.core.errors import ForecastUnavailableError
@@ -16,14 +17,19 @@ from scheduler.core.job import Job, JobId, JobRecord
 from scheduler.core.terms import Interruptible, ResourceOption
 from scheduler.core.timegrid import Window
 from scheduler.ports import SourceInfo
+from scheduler.server.native_jobs import NativeBuilder
 from scheduler.service.accountant import Accountant
+from scheduler.service.adopter import Adopter
 from scheduler.service.cycle import Cycle, Pace, Stages
 from scheduler.service.dependencies import Dependencies
 from scheduler.service.dispatcher import Dispatcher
+from scheduler.service.experience import Experience
 from scheduler.service.forecaster import Forecaster
 from scheduler.service.job_queue import JobQueue, Submission
 from scheduler.service.lifecycle import Lifecycle
+from scheduler.service.outlooks import Outlooks
 from scheduler.service.planning import Planning, PlanningPolicy
+from scheduler.service.queue_waits import QueueWaits
 from scheduler.service.run_times import RunTimes
 from scheduler.service.watcher import Watcher
 from tests.fakes.clock import ManualClock
@@ -85,7 +91,7 @@ class DailySource:
 class World:
     clock: ManualClock
     store: SqliteStore
-    clusters: dict[str, FakeCluster]
+    clusters: Mapping[str, FakeCluster]
     forecaster: Forecaster
     planning: Planning
     queue: JobQueue
@@ -152,7 +158,7 @@ def make_world(
     sources: list[DailySource] | None = None,
     gpus: int = 2,
     zones: tuple[str, ...] = ("DE",),
-    clusters: dict[str, FakeCluster] | None = None,
+    clusters: Mapping[str, FakeCluster] | None = None,
     clock: ManualClock | None = None,
 ) -> World:
     clock = clock or ManualClock(START)
@@ -181,6 +187,11 @@ def make_world(
     )
     store = SqliteStore(path / "gridtide.db")
     run_times = RunTimes(store)
+    experience = Experience(
+        run_times=run_times,
+        queue_waits=QueueWaits(store, fleet),
+        outlooks=Outlooks(clusters=clusters, fleet=fleet),
+    )
     lifecycle = Lifecycle(
         store=store, clock=clock, fleet=fleet, read_intensity=forecaster.read, run_times=run_times
     )
@@ -191,7 +202,7 @@ def make_world(
         lifecycle=lifecycle,
         clock=clock,
         policy=PlanningPolicy(slot_s=900, horizon_s=4 * 86_400),
-        run_times=run_times,
+        experience=experience,
     )
     dispatcher = Dispatcher(
         clusters=clusters, dependencies=dependencies, lifecycle=lifecycle, clock=clock
@@ -200,9 +211,22 @@ def make_world(
         store=store,
         stages=Stages(
             watcher=Watcher(
-                clusters=clusters, dispatcher=dispatcher, lifecycle=lifecycle, clock=clock
+                clusters=clusters,
+                dispatcher=dispatcher,
+                lifecycle=lifecycle,
+                queue_waits=experience.queue_waits,
+                clock=clock,
             ),
             dependencies=dependencies,
+            adopter=Adopter(
+                clusters=clusters,
+                build=NativeBuilder(fleet, load_hardware()).build,
+                planning=planning,
+                dispatcher=dispatcher,
+                lifecycle=lifecycle,
+                store=store,
+                clock=clock,
+            ),
             planning=planning,
             dispatcher=dispatcher,
             accountant=Accountant(

@@ -1,0 +1,153 @@
+"""All Jobs and pods of this Gridtide in one namespace, as the cluster last told."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final, Generic, TypeVar
+
+from adapters.cluster.kube_client import KubeClient, path_of
+from adapters.cluster.kube_errors import unavailable
+from adapters.cluster.kube_records import KubeJob, KubePod, parse_pod
+from adapters.cluster.kube_refusals import KubeError, KubeRefusedError, KubeSilentError, Refusal
+from adapters.cluster.kube_watch import KubeMirror, WatchPace
+from scheduler.core.errors import ClusterUnavailableError
+
+_FIRST_S: Final = 20.0
+"""So long the first question waits for the first lists."""
+
+
+_J = TypeVar("_J", bound=KubeJob)
+
+
+@dataclass(frozen=True, slots=True)
+class Selectors:
+    """Which Jobs and which pods of a namespace are copied."""
+
+    jobs: str
+    pods: str
+
+
+class KubeBook(Generic[_J]):
+    """Two copies that a watch each keeps up to date, and direct looks where a copy is not enough.
+
+    Args:
+        parse: the document of a Job to what is kept of it.
+        is_news: whether a change of a Job, of which either side may be None, is worth telling; the end of a pod counts
+            as that of its Job. By default where it is new that it is over.
+        tell_end: called soon after a run has ended, or its last pod has gone.
+    """
+
+    def __init__(  # noqa: PLR0913 - what is copied, and for whom
+        self,
+        cluster_id: str,
+        client: KubeClient,
+        *,
+        namespace: str,
+        selectors: Selectors,
+        parse: Callable[[dict[str, Any]], _J],
+        tell_end: Callable[[], None],
+        is_news: Callable[[_J | None, _J | None], bool] | None = None,
+        pace: WatchPace | None = None,
+    ) -> None:
+        self._cluster_id = cluster_id
+        self._client = client
+        self._namespace = namespace
+        self._parse = parse
+        self._tell_end = tell_end
+        self._is_news = is_news or _has_ended
+        self.jobs: Final = KubeMirror(
+            client,
+            path_of("jobs", namespace),
+            selector=selectors.jobs,
+            parse=parse,
+            on_change=self._note_job,
+            pace=pace,
+        )
+        self.pods: Final = KubeMirror(
+            client,
+            path_of("pods", namespace),
+            selector=selectors.pods,
+            parse=parse_pod,
+            on_change=self._note_pod,
+            pace=pace,
+        )
+
+    def require_current(self) -> None:
+        """Raises ClusterUnavailableError where the copies may be old; starts them at the first call."""
+        for mirror in (self.jobs, self.pods):
+            mirror.start()
+        for mirror in (self.jobs, self.pods):
+            trouble = mirror.trouble(within_s=_FIRST_S)
+            if trouble is not None:
+                raise self.unavailable(trouble)
+
+    def find(self, name: str) -> _J | None:
+        """The Job of that name: of the copy, or else as the cluster says now.
+
+        Raises:
+            ClusterUnavailableError: it cannot be asked.
+        """
+        job = self.jobs.find(name)
+        return job if job is not None else self.ask(name)
+
+    def ask(self, name: str) -> _J | None:
+        """The Job of that name, as the cluster says now.
+
+        Raises:
+            ClusterUnavailableError: it cannot be asked.
+        """
+        try:
+            document = self._client.get(path_of("jobs", self._namespace, name))
+        except KubeRefusedError as error:
+            if error.kind is Refusal.MISSING:
+                return None
+            raise self.unavailable(error) from error
+        except KubeSilentError as error:
+            raise self.unavailable(error) from error
+        # Not put into the copy: it may be another's, of the same name.
+        return self._parse(document)
+
+    def pods_of(self, job: KubeJob) -> list[KubePod]:
+        """Every pod of the Job that is known, also those that are gone.
+
+        Raises:
+            ClusterUnavailableError: they have to be asked for, and cannot be.
+        """
+        pods = {one.uid: replace(one, is_gone=True) for one in self.pods.gone(job.owner)}
+        pods |= {one.uid: one for one in self.pods.members(job.owner)}
+        if job.end and (not pods or any(one.is_live for one in pods.values())):
+            # The Job's end was told first. What became of its pods is known to the server by now.
+            pods |= {one.uid: one for one in self._pods_now(job)}
+        return list(pods.values())
+
+    def unavailable(self, error: KubeError) -> ClusterUnavailableError:
+        """The error for a question that got no answer."""
+        return unavailable(self._cluster_id, error, namespace=self._namespace)
+
+    def join(self, within_s: float) -> None:
+        """Waits for the watches to end, after the client's stop was set."""
+        self.jobs.join(within_s)
+        self.pods.join(within_s)
+
+    def _pods_now(self, job: KubeJob) -> list[KubePod]:
+        selector = f"batch.kubernetes.io/controller-uid={job.owner}"
+        try:
+            listing = self._client.list_all(path_of("pods", self._namespace), selector=selector)
+        except (KubeRefusedError, KubeSilentError) as error:
+            raise self.unavailable(error) from error
+        return [parse_pod(one) for one in listing.items]
+
+    def _note_job(self, before: _J | None, after: _J | None) -> None:
+        if self._is_news(before, after):
+            self._tell_end()
+
+    def _note_pod(self, before: KubePod | None, after: KubePod | None) -> None:
+        pod = after or before
+        if pod is None or (after is not None and after.is_live):
+            return
+        owners: list[_J | None] = [*self.jobs.members(pod.owner)] or [None]
+        if any(self._is_news(job, None) for job in owners):
+            self._tell_end()
+
+
+def _has_ended(before: KubeJob | None, after: KubeJob | None) -> bool:
+    return after is None or (after.is_over and not (before and before.is_over))

@@ -1,0 +1,204 @@
+"""What is free on a Kubernetes cluster, as far as its namespace lets us know."""
+
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Final
+
+from adapters.cluster.kube_client import NODES, KubeClient, path_of
+from adapters.cluster.kube_objects import KubeDevice
+from adapters.cluster.kube_refusals import KubeRefusedError, Refusal
+
+Document = Mapping[str, Any]
+LOOK_AGAIN_S: Final = 30.0
+"""Nodes and quotas are looked at again after so long."""
+TOO_MANY_S: Final = 3600.0
+_QUANTITY: Final = re.compile(r"([0-9.]+)([A-Za-z]*)")
+_UNITS: Final[Mapping[str, Fraction]] = {
+    "": Fraction(1),
+    "m": Fraction(1, 1000),
+    **{unit: Fraction(1000) ** power for power, unit in enumerate("kMGTPE", start=1)},
+    **{f"{unit}i": Fraction(1024) ** power for power, unit in enumerate("KMGTPE", start=1)},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class KubeNode:
+    """A node that takes pods, with what it has for them."""
+
+    name: str
+    labels: Mapping[str, str]
+    has: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Nodes, None where they may not be listed; and what quotas left, by resource, while we took so much."""
+
+    nodes: tuple[KubeNode, ...] | None
+    left: Mapping[str, int]
+    taken: Mapping[str, int]
+    at_s: float
+
+
+class KubeCapacity:
+    """Counts devices: those of the settings, but no more than nodes have and quotas leave.
+
+    Nodes may be listed with a right that the role of this project does not ask for; quotas with one that it does.
+    Where neither may be, the settings are believed.
+
+    Args:
+        configured: devices of each accelerator, of the settings.
+        taken: devices that our Jobs hold now, by accelerator.
+        steady: clock in seconds that is never set.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        *,
+        namespace: str,
+        configured: Mapping[str, int],
+        devices: Mapping[str, KubeDevice],
+        taken: Callable[[], Mapping[str, int]],
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._configured = dict(configured)
+        self._devices = dict(devices)
+        self._taken = taken
+        self._steady = steady
+        self._lock = threading.Lock()
+        self._seen: _Seen | None = None
+        self._too_many: dict[str, tuple[int, float]] = {}
+
+    def has(self, accelerator: str) -> int:
+        """So many devices there are at most. Raises KubeRefusedError or KubeSilentError."""
+        return self._total(accelerator, self._look())
+
+    def free(self) -> dict[str, int]:
+        """Devices of each accelerator that are free. Raises KubeRefusedError or KubeSilentError."""
+        seen, taken = self._look(), self._taken()
+        held = self._by_resource(taken)
+        free = {}
+        for name, device in self._devices.items():
+            left = self._total(name, seen) - taken.get(name, 0)
+            quota, resource = seen.left.get(device.resource), device.resource
+            if quota is not None:
+                since = held[resource] - seen.taken.get(resource, 0)
+                left = min(left, quota - max(0, since))
+            free[name] = max(0, left)
+        return free
+
+    def missing(self) -> dict[str, int]:
+        """Devices of the settings that are neither ours nor free. Raises KubeRefusedError or KubeSilentError.
+
+        Also those of which a start that failed has shown that they are not there.
+        """
+        free, taken = self.free(), self._taken()
+        return {
+            name: max(0, self._configured[name] - taken.get(name, 0) - self._startable(name, count))
+            for name, count in free.items()
+        }
+
+    def note_too_many(self, accelerator: str, count: int) -> None:
+        """So many were asked for in vain: for a while fewer are believed to be there."""
+        self._too_many[accelerator] = (count, self._steady() + TOO_MANY_S)
+
+    def _startable(self, name: str, free: int) -> int:
+        too_many, until_s = self._too_many.get(name, (free + 1, 0.0))
+        return free if self._steady() >= until_s else min(free, too_many - 1)
+
+    def words(self) -> str:
+        """Where its numbers come from, for people. Raises KubeRefusedError or KubeSilentError."""
+        seen = self._look()
+        parts = ["the settings"]
+        if seen.nodes is not None:
+            parts.append(f"{len(seen.nodes)} nodes that may take pods")
+        if seen.left:
+            parts.append(f"quotas on {', '.join(sorted(seen.left))}")
+        return " and ".join(parts)
+
+    def _total(self, accelerator: str, seen: _Seen) -> int:
+        configured, device = self._configured[accelerator], self._devices[accelerator]
+        if seen.nodes is None:
+            return configured
+        fitting = [
+            one.has.get(device.resource, 0)
+            for one in seen.nodes
+            if device.node_selector.items() <= one.labels.items()
+        ]
+        return min(configured, sum(fitting))
+
+    def _look(self) -> _Seen:
+        with self._lock:
+            seen = self._seen
+            if seen is None or self._steady() >= seen.at_s + LOOK_AGAIN_S:
+                taken = self._by_resource(self._taken())
+                seen = self._seen = _Seen(self._nodes(), self._left(), taken, self._steady())
+            return seen
+
+    def _by_resource(self, taken: Mapping[str, int]) -> Counter[str]:
+        counts = Counter[str]()
+        for name, count in taken.items():
+            if name in self._devices:
+                counts[self._devices[name].resource] += count
+        return counts
+
+    def _nodes(self) -> tuple[KubeNode, ...] | None:
+        items = self._listed(NODES)
+        return None if items is None else tuple(filter(None, map(parse_node, items)))
+
+    def _left(self) -> dict[str, int]:
+        """By resource, the least that a quota of the namespace leaves."""
+        left: dict[str, int] = {}
+        for item in self._listed(path_of("resourcequotas", self._namespace)) or ():
+            status = item.get("status") or {}
+            used = status.get("used") or {}
+            for key, hard in (status.get("hard") or {}).items():
+                resource = key.removeprefix("requests.")
+                rest = int(quantity(hard) - quantity(used.get(key, "0")))
+                left[resource] = min(rest, left.get(resource, rest))
+        return left
+
+    def _listed(self, path: str) -> list[dict[str, Any]] | None:
+        """None where they may not be listed."""
+        try:
+            return self._client.list_all(path).items
+        except KubeRefusedError as error:
+            if error.kind in (Refusal.RIGHT, Refusal.POLICY):
+                return None
+            raise
+
+
+def parse_node(document: Document) -> KubeNode | None:
+    """A node; None for one that takes no pods now."""
+    meta, spec, status = (document.get(one) or {} for one in ("metadata", "spec", "status"))
+    is_ready = any(
+        one.get("type") == "Ready" and one.get("status") == "True"
+        for one in status.get("conditions") or ()
+    )
+    if spec.get("unschedulable") or not is_ready:
+        return None
+    allocatable = status.get("allocatable") or {}
+    return KubeNode(
+        name=str(meta.get("name")),
+        labels=dict(meta.get("labels") or {}),
+        has={key: int(quantity(value)) for key, value in allocatable.items()},
+    )
+
+
+def quantity(text: object) -> Fraction:
+    """A number of the API, such as `1500m` or `64Gi`; 0 for what is none."""
+    parts = _QUANTITY.fullmatch(str(text))
+    if parts is None or parts[2] not in _UNITS:
+        return Fraction(0)
+    try:
+        return Fraction(parts[1]) * _UNITS[parts[2]]
+    except ValueError:
+        return Fraction(0)

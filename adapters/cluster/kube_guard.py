@@ -1,0 +1,148 @@
+"""Starts users' Jobs whose latest safe start has passed, because nobody else did.
+
+It needs no memory and no other process: all that it goes by is at the Jobs. So several may do it at once; a Job that one
+of them starts is not what the others saw any more.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from adapters.cluster.kube_client import KubeClient, path_of
+from adapters.cluster.kube_native_hand import change, note_event
+from adapters.cluster.kube_native_record import (
+    CANCELLED,
+    GIVEN_BACK,
+    GUARD,
+    PAUSED,
+    RELEASED,
+    STATUS,
+    KubeNative,
+    parse_native,
+    stamp,
+)
+from adapters.cluster.kube_records import MANAGED_BY, seconds
+from adapters.cluster.kube_refusals import KubeRefusedError, KubeSilentError
+from scheduler.core.timegrid import format_instant
+from scheduler.ports import Clock
+
+OTHERS: Final = f"{MANAGED_BY}!=gridtide"
+"""Selects Jobs that are not runs of ours."""
+STARTED: Final = "GridtideStarted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SafeStart:
+    """By when a job must be started for its deadline, by its user's words alone."""
+
+    start_at: datetime
+    deadline_at: datetime
+
+
+FindSafeStart = Callable[[Mapping[str, str], datetime, int | None], SafeStart | None]
+"""Of words, since when they are there, and the run time at which the cluster ends the job; None where they are wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What one look has done.
+
+    Args:
+        started: names for people, in the order of their latest starts.
+        failed: why one could not be started, by its name.
+    """
+
+    started: tuple[str, ...]
+    failed: Mapping[str, str]
+
+
+class KubeGuard:
+    """Looks at Jobs, and starts those that are due.
+
+    Args:
+        wall: wall clock in Unix seconds.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        *,
+        find_safe_start: FindSafeStart,
+        clock: Clock,
+        wall: Callable[[], float],
+    ) -> None:
+        self._client = client
+        self._find_safe_start = find_safe_start
+        self._clock = clock
+        self._wall = wall
+
+    def look(self, namespace: str) -> Swept:
+        """Starts what is due in that namespace; one list, and a change for each Job that is.
+
+        Raises:
+            KubeRefusedError, KubeSilentError: the Jobs cannot be listed.
+        """
+        listing = self._client.list_all(path_of("jobs", namespace), selector=OTHERS)
+        return self.sweep(map(parse_native, listing.items))
+
+    def sweep(
+        self,
+        jobs: Iterable[KubeNative],
+        *,
+        put: Callable[[KubeNative], object] = lambda _: None,
+        missed: Callable[[KubeNative], object] = lambda _: None,
+    ) -> Swept:
+        """Starts those of these Jobs that are due; `put` is given each as it is then, `missed` what has changed."""
+        now = self._clock.now()
+        due = [(at, job) for job in jobs if (at := self.due_at(job)) is not None and at <= now]
+        started, failed = list[str](), dict[str, str]()
+        for at, job in sorted(due, key=lambda one: (one[0], one[1].label)):
+            try:
+                after = self._start(job, at)
+            except KubeRefusedError as error:
+                failed[job.label] = str(error)
+                continue
+            except KubeSilentError as error:
+                failed[job.label] = str(error)
+                break  # the others would wait for the same silence; the next look tries all again
+            if after is None:
+                missed(job)
+            else:
+                put(after)
+                started.append(job.label)
+        return Swept(started=tuple(started), failed=failed)
+
+    def due_at(self, job: KubeNative) -> datetime | None:
+        """When it is to start whatever becomes of others; None where it is not ours to start."""
+        if not may_start(job):
+            return None
+        guard_s = seconds(job.marks.get(GUARD))
+        marked_at = None if guard_s is None else self._clock.at_wall(guard_s)
+        if marked_at is not None and not job.is_reworded:
+            return marked_at
+        if marked_at is None and job.is_refused:
+            return None
+        own = self.safe_start(job)
+        return marked_at if own is None else own.start_at
+
+    def safe_start(self, job: KubeNative) -> SafeStart | None:
+        """By its user's words alone; None where they are wrong."""
+        since_at = self._clock.at_wall(job.since_s)
+        return self._find_safe_start(job.words, since_at, job.limit_s)
+
+    def _start(self, job: KubeNative, due_at: datetime) -> KubeNative | None:
+        now_s = self._wall()
+        latest = format_instant(due_at.replace(microsecond=0))
+        words = f"started because its latest safe start, {latest}, has come"
+        notes = {RELEASED: stamp(now_s), PAUSED: None, GIVEN_BACK: None, STATUS: words}
+        after = change(self._client, job, notes, suspend=False)
+        if after is not None:
+            note_event(self._client, after, STARTED, words, wall_s=now_s)
+        return after
+
+
+def may_start(job: KubeNative) -> bool:
+    """Whether its start is ours to decide on."""
+    is_ours = job.asks and job.waits and not job.is_held and not job.barrier
+    return is_ours and CANCELLED not in job.marks

@@ -1,0 +1,136 @@
+"""What is known of users' Jobs in the namespaces that are adopted from, by `KubeNative.ref`; and changes of them."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from adapters.cluster.kube_book import KubeBook
+from adapters.cluster.kube_client import KubeClient
+from adapters.cluster.kube_native_hand import Notes, change, note_event
+from adapters.cluster.kube_native_record import KubeNative
+from adapters.cluster.kube_records import KubePod
+from adapters.cluster.kube_refusals import KubeRefusedError, KubeSilentError
+from scheduler.core.errors import ClusterUnavailableError
+
+
+class NativeBooks:
+    """One book for each namespace.
+
+    Args:
+        wall: wall clock in Unix seconds.
+
+    What is not known and cannot be asked raises ClusterUnavailableError.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        books: Mapping[str, KubeBook[KubeNative]],
+        *,
+        wall: Callable[[], float],
+    ) -> None:
+        self.client = client
+        self._books = dict(books)
+        self._wall = wall
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """All of them."""
+        return tuple(self._books)
+
+    def trouble(self, namespace: str) -> str | None:
+        """Why the copies of that namespace may be old; None where they are not. Starts them at the first call."""
+        try:
+            self._books[namespace].require_current()
+        except ClusterUnavailableError as error:
+            return error.message
+        return None
+
+    def reachable(self) -> tuple[str, ...]:
+        """The namespaces whose copies are up to date.
+
+        Raises:
+            ClusterUnavailableError: none of them is.
+        """
+        errors = list[ClusterUnavailableError]()
+        found = list[str]()
+        for namespace, book in self._books.items():
+            try:
+                book.require_current()
+            except ClusterUnavailableError as error:
+                errors.append(error)
+            else:
+                found.append(namespace)
+        if errors and not found:
+            raise errors[0]
+        return tuple(found)
+
+    def join(self, within_s: float) -> None:
+        """Waits for the watches to end, after the client's stop was set."""
+        for book in self._books.values():
+            book.join(within_s)
+
+    def jobs(self, namespaces: Iterable[str]) -> list[KubeNative]:
+        """Every Job that there is in these namespaces, whether it asks for anything or not."""
+        return [job for namespace in namespaces for job in self._books[namespace].jobs.items()]
+
+    def pods_of(self, job: KubeNative) -> list[KubePod]:
+        """Every pod of the Job that is known, also those that are gone."""
+        return self._books[job.namespace].pods_of(job)
+
+    def pods_now(self, job: KubeNative) -> list[KubePod]:
+        """Those of its pods that are there."""
+        return self._books[job.namespace].pods.members(job.owner)
+
+    def known(self, ref: str) -> KubeNative | None:
+        """The Job by the copies, also one that has ended and is gone; None where there is no trace of it."""
+        namespace, name, uid = ref.split("/")
+        book = self._books.get(namespace)
+        if book is None:
+            return None
+        job = book.jobs.find(name)
+        if job is not None and job.owner == uid:
+            return job
+        return next((one for one in book.jobs.gone(uid) if one.end), None)
+
+    def find(self, ref: str) -> KubeNative | None:
+        """The Job as it is there now, by the copy, or else by the cluster's word."""
+        namespace, name, uid = ref.split("/")
+        book = self._books.get(namespace)
+        if book is None:
+            return None
+        book.require_current()
+        job = book.find(name)
+        return job if job is not None and job.owner == uid else None
+
+    def change(
+        self,
+        job: KubeNative,
+        notes: Notes,
+        *,
+        suspend: bool | None = None,
+        event: tuple[str, str] | None = None,
+    ) -> KubeNative | None:
+        """The Job after the change, of which the event tells; None where it is not any more what was seen."""
+        try:
+            after = change(self.client, job, notes, suspend=suspend)
+        except (KubeRefusedError, KubeSilentError) as error:
+            raise self._books[job.namespace].unavailable(error) from error
+        if after is None:
+            self.refresh(job)
+            return None
+        self.put(after)
+        if event is not None:
+            note_event(self.client, after, *event, wall_s=self._wall())
+        return after
+
+    def put(self, job: KubeNative) -> None:
+        """Takes what was made of a Job, before the watch tells of it."""
+        self._books[job.namespace].jobs.take(job)
+
+    def refresh(self, job: KubeNative) -> None:
+        """Puts the Job as it is now into the copy, which may be behind for as long as nothing happens to it."""
+        book = self._books[job.namespace]
+        now = book.ask(job.name)
+        if now is None or now.owner != job.owner:
+            book.jobs.drop(job.name, job.owner)
+        if now is not None:
+            book.jobs.take(now)

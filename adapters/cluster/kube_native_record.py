@@ -1,0 +1,250 @@
+"""What is kept of a Job that a user created: its words, our marks, and what its pods ask for. Pure."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Any, Final
+
+from adapters.cluster.kube_capacity import quantity
+from adapters.cluster.kube_records import (
+    DEVICES,
+    ENDING,
+    OUTCOME,
+    PREFIX,
+    RUN,
+    KubeJob,
+    parse_job,
+    seconds,
+)
+from scheduler.core.timegrid import format_instant
+
+ADOPTED: Final = f"{PREFIX}/adopted"
+"""Mark: our id of the job."""
+GUARD: Final = f"{PREFIX}/guard"
+"""Mark: its latest safe start, on the wall clock."""
+WORDS_OF: Final = f"{PREFIX}/adopted-words"
+"""Mark: digest of what it asked for when it was adopted."""
+SINCE: Final = f"{PREFIX}/since"
+"""Mark: since when it asks, where that is not its creation."""
+RELEASED: Final = f"{PREFIX}/released"
+"""Mark: when it was let start last."""
+GIVEN_BACK: Final = f"{PREFIX}/given-back"
+"""Mark: when it was suspended again without having begun."""
+PAUSED: Final = f"{PREFIX}/paused"
+"""Mark: when we suspended it."""
+SPANS: Final = f"{PREFIX}/spans"
+"""Mark: when it ran before, for its pods are gone."""
+STATUS: Final = f"{PREFIX}/status"
+"""Mark: what its user is told."""
+REFUSED: Final = f"{PREFIX}/refused"
+"""Mark: why it is not planned."""
+REFUSED_WORDS: Final = f"{PREFIX}/refused-words"
+"""Mark: digest of what it asked for when it was refused."""
+CANCELLED: Final = f"{PREFIX}/cancelled"
+"""Mark: it was cancelled in Gridtide."""
+BY_USER: Final = " by its user"
+"""Ends `RELEASED` of one that its user has started."""
+HOLD: Final = f"{PREFIX}/hold"
+"""Its user's, and ours where its user has suspended it: it is not to start."""
+_OWN: Final = (ADOPTED, GUARD, WORDS_OF, SINCE, RELEASED, GIVEN_BACK, PAUSED, SPANS, STATUS)
+MARKS: Final = (*_OWN, REFUSED, REFUSED_WORDS, CANCELLED)
+"""What we write."""
+_NO_WORDS: Final = frozenset({*MARKS, HOLD, RUN, DEVICES, ENDING, OUTCOME})
+_QUEUE: Final = "kueue.x-k8s.io/queue-name"
+_SIGNAL: Final = (
+    "signal: not a word on Kubernetes, whose pods get SIGTERM before they are killed; leave it out"
+)
+_DIGEST: Final = 12
+_PASSING: Final = ("CronJob",)
+"""Owners that create Jobs, and do not steer them."""
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KubeNative(KubeJob):
+    """A Job of a user, as the API told it.
+
+    Args:
+        created_s: Unix seconds.
+        words: what it asks of Gridtide, by the names of the fields of a job document.
+        marks: our annotations, and `HOLD`.
+        n_pods_wanted: that run at once.
+        asked: of each pod, by resource.
+        limit_s: `activeDeadlineSeconds`.
+        barrier: why it is not ours to start, whatever it asks for; empty where it is.
+        digest: of all that it asks for; another one means that it was changed.
+        is_leaving: it is being deleted.
+    """
+
+    namespace: str
+    created_s: float
+    words: Mapping[str, str]
+    marks: Mapping[str, str]
+    n_pods_wanted: int
+    asked: Mapping[str, Fraction]
+    node_selector: Mapping[str, str]
+    limit_s: int | None
+    barrier: str
+    digest: str
+    is_leaving: bool
+
+    @property
+    def ref(self) -> str:
+        """Its name for the service: another Job of the same name has another one."""
+        return f"{self.namespace}/{self.name}/{self.owner}"
+
+    @property
+    def label(self) -> str:
+        """Its name for people."""
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def asks(self) -> bool:
+        """Whether it asks to be planned."""
+        return bool(self.words)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it can be started at all."""
+        return self.is_suspended and not (self.is_over or self.is_leaving)
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether it was suspended after it had been let start, and not by us."""
+        return self.is_suspended and RELEASED in self.marks and PAUSED not in self.marks
+
+    @property
+    def is_held(self) -> bool:
+        """Whether its user keeps it from starting."""
+        return self.is_by_hand or self.marks.get(HOLD, "").lower() in ("true", "yes", "1")
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it was refused as it is now."""
+        return self.marks.get(REFUSED_WORDS) == self.digest
+
+    @property
+    def is_reworded(self) -> bool:
+        """Whether it was changed since it was adopted."""
+        return self.marks.get(WORDS_OF) not in (None, self.digest)
+
+    @property
+    def since_s(self) -> float:
+        """Since when it asks, as far as is known."""
+        return seconds(self.marks.get(SINCE)) or self.created_s
+
+
+def parse_native(document: Document) -> KubeNative:
+    """The record of a Job, whoever made it."""
+    job = parse_job(document)
+    meta, spec = _part(document, "metadata"), _part(document, "spec")
+    notes = {
+        key: str(value)
+        for key, value in _part(meta, "annotations").items()
+        if key.startswith(f"{PREFIX}/")
+    }
+    pod = _part(_part(spec, "template"), "spec")
+    words = {
+        key.removeprefix(f"{PREFIX}/").replace("-", "_"): value
+        for key, value in notes.items()
+        if key not in _NO_WORDS
+    }
+    asked = _asked(pod)
+    barrier = _barrier(meta, spec, pod) or (_SIGNAL if "signal" in words else "")
+    count, limit_s = _count(spec), spec.get("activeDeadlineSeconds")
+    selector = {str(key): str(value) for key, value in _part(pod, "nodeSelector").items()}
+    known = {one.name: getattr(job, one.name) for one in fields(KubeJob)}
+    # Until the controller has seen a start, the Job itself tells of its creation, or of an earlier start.
+    released_s = seconds(notes.get(RELEASED, "").removesuffix(BY_USER))
+    return KubeNative(
+        **(known | {"began_s": max(job.began_s, released_s or 0.0)}),
+        namespace=str(meta.get("namespace")),
+        created_s=seconds(meta.get("creationTimestamp")) or 0.0,
+        words={} if RUN in notes else words,
+        marks={key: value for key, value in notes.items() if key in (*MARKS, HOLD)},
+        n_pods_wanted=count,
+        asked=asked,
+        node_selector=selector,
+        limit_s=limit_s,
+        barrier=barrier,
+        digest=_digest(words, asked, selector, count, limit_s, barrier),
+        is_leaving="deletionTimestamp" in meta,
+    )
+
+
+def stamp(wall_s: float) -> str:
+    """A wall-clock instant as we mark it, to the second."""
+    return format_instant(datetime.fromtimestamp(int(wall_s), UTC))
+
+
+def guard_stamp(wall_s: float) -> str:
+    """The same to the millisecond, for what is compared with another clock."""
+    return format_instant(datetime.fromtimestamp(round(wall_s, 3), UTC))
+
+
+def _digest(words: Mapping[str, str], asked: Mapping[str, Fraction], *rest: object) -> str:
+    told = [words, {key: str(value) for key, value in asked.items()}, *rest]
+    text = json.dumps(told, sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
+
+
+def _barrier(meta: Document, spec: Document, pod: Document) -> str:
+    labels = _part(meta, "labels")
+    if _QUEUE in labels:
+        queue = labels[_QUEUE]
+        return f"it is in Kueue's queue {queue}, which decides on its start; take the label {_QUEUE} off to have it planned"
+    if "managedBy" in spec and spec["managedBy"] != "kubernetes.io/job-controller":
+        return f"it is managed by {spec['managedBy']}, which decides on its start"
+    for owner in meta.get("ownerReferences") or ():
+        if owner.get("controller") and owner.get("kind") not in _PASSING:
+            return f"it belongs to the {owner.get('kind')} {owner.get('name')}, which decides on its start"
+    if pod.get("resourceClaims"):
+        return (
+            "it asks for devices by resource claims, which are not planned; ask for them as limits"
+        )
+    return ""
+
+
+def _count(spec: Document) -> int:
+    """Pods at once."""
+    parallelism, completions = spec.get("parallelism"), spec.get("completions")
+    wanted = 1 if parallelism is None else int(parallelism)
+    return wanted if completions is None else min(wanted, int(completions))
+
+
+def _asked(pod: Document) -> dict[str, Fraction]:
+    """What one pod asks for: all its containers together, or the most of those that run before them."""
+    total = dict[str, Fraction]()
+    most = dict[str, Fraction]()
+    for container in pod.get("containers") or ():
+        _add(total, _requests(container))
+    for container in pod.get("initContainers") or ():
+        if container.get("restartPolicy") == "Always":
+            _add(total, _requests(container))
+        else:
+            own = _requests(container)
+            most |= {key: max(value, most.get(key, Fraction(0))) for key, value in own.items()}
+    return {
+        key: max(total.get(key, Fraction(0)), most.get(key, Fraction(0)))
+        for key in total.keys() | most.keys()
+    }
+
+
+def _add(total: dict[str, Fraction], more: Mapping[str, Fraction]) -> None:
+    for key, value in more.items():
+        total[key] = total.get(key, Fraction(0)) + value
+
+
+def _requests(container: Document) -> dict[str, Fraction]:
+    """A limit without a request is one, too."""
+    resources = _part(container, "resources")
+    merged = {**_part(resources, "limits"), **_part(resources, "requests")}
+    return {str(key): quantity(value) for key, value in merged.items()}
+
+
+def _part(document: Document, key: str) -> Document:
+    found = document.get(key)
+    return found if isinstance(found, dict) else {}

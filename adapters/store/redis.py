@@ -1,0 +1,243 @@
+"""The store of a Gridtide whose jobs are kept by a Redis server."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from datetime import datetime
+from typing import Final
+
+from adapters.store.codec import (
+    decode_cursor,
+    decode_entry,
+    decode_record,
+    encode_cursor,
+    encode_record,
+    to_us,
+)
+from adapters.store.redis_address import RedisAddress
+from adapters.store.redis_durability import (
+    Durability,
+    durability_checks,
+    durability_of,
+    read_facts,
+    require_wait,
+)
+from adapters.store.redis_keys import time_digits
+from adapters.store.redis_link import Argument, RedisLink, Reply
+from adapters.store.redis_migrations import SCHEMA, open_schema
+from adapters.store.redis_pools import Pools, open_pools
+from adapters.store.redis_rows import (
+    NO_ENTRY,
+    entry_row,
+    event_text,
+    head,
+    marked,
+    new_job,
+    present,
+    read_event,
+    succeeded_index,
+)
+from adapters.store.redis_scripts import ScriptName, get_script
+from adapters.store.redis_terms import RedisTerms
+from adapters.store.refusals import (
+    id_taken,
+    key_used,
+    no_such_job,
+    require_limit,
+    settled,
+    stale,
+)
+from scheduler.core.errors import StoreError
+from scheduler.core.job import ACTIVE_STATES, JobRecord, JobState
+from scheduler.core.ledger import LedgerEntry
+from scheduler.ports import Check, Event, NewJob
+
+_ALL_STATES: Final = frozenset(JobState)
+_EntryWrite = Callable[[str, str, str], Reply]
+
+
+class RedisStore:
+    """A `JobStore` on Redis.
+
+    Every method is one script, and so one transaction. A call whose reply was lost is sent again; the
+    script knows it by its number and does nothing twice.
+
+    Args:
+        pools: where connections come from, if not from the address.
+
+    Raises:
+        StoreError: the server cannot be reached or used, or what it holds is newer than this Gridtide.
+    """
+
+    def __init__(
+        self, address: RedisAddress, terms: RedisTerms | None = None, *, pools: Pools | None = None
+    ) -> None:
+        terms = RedisTerms() if terms is None else terms
+        self._wait = terms.wait
+        with ExitStack() as stack:
+            pools = open_pools(address, terms) if pools is None else pools
+            self._link = RedisLink(address, terms, pools, schema=SCHEMA)
+            stack.callback(self._link.close)
+            facts = read_facts(self._link)
+            require_wait(address, facts, self._wait)
+            open_schema(self._link)
+            self._durability = durability_of(facts, self._wait)
+            stack.pop_all()
+
+    @property
+    def durability(self) -> Durability:
+        """What an acknowledged write survives, by what the server said when it was last asked."""
+        return self._durability
+
+    def checks(self) -> list[Check]:
+        """What the server says of itself now."""
+        try:
+            facts = read_facts(self._link)
+        except StoreError as error:
+            return [Check(subject="store", is_ok=False, detail=error.message)]
+        self._durability = durability_of(facts, self._wait)
+        return durability_checks(self._link.address, facts, self._wait)
+
+    def add_jobs(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
+        """Adds all jobs, or none, each with its event; returns the stored records."""
+        if not jobs:
+            return []
+        word, *known = self._call("add_jobs", *(part for new in jobs for part in new_job(new)))
+        if word == "taken":
+            raise id_taken(present(known[0]))
+        if word == "used":
+            raise key_used(present(known[0]), present(known[1]))
+        return [
+            decode_record(text) if text else new.record
+            for new, text in zip(jobs, known, strict=True)
+        ]
+
+    def get_job(self, job_id: str) -> JobRecord:
+        """The job. Raises NotFoundError."""
+        _, text = self._call("get_job", job_id)
+        if text is None:
+            raise no_such_job(job_id)
+        return decode_record(text)
+
+    def list_jobs(
+        self,
+        *,
+        states: frozenset[JobState] | None = None,
+        project: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> tuple[list[JobRecord], str | None]:
+        """A page of jobs, newest submission first, and the cursor of the next page or None."""
+        require_limit(limit)
+        bound = "" if after is None else _member(*decode_cursor(after))
+        states = _ALL_STATES if states is None else states
+        if not states:
+            return [], None
+        # One more than asked for shows whether there is another page.
+        found = self._records("list_jobs", limit + 1, bound, marked("p", project), *sorted(states))
+        page = found[:limit]
+        if len(found) <= limit:
+            return page, None
+        last = page[-1].job
+        return page, encode_cursor(to_us(last.submitted_at), last.job_id)
+
+    def succeeded_jobs(self, *, name: str, project: str, limit: int = 100) -> list[JobRecord]:
+        """The jobs of that name and project that succeeded, newest submission first."""
+        require_limit(limit)
+        return self._records("succeeded_jobs", succeeded_index(project, name), limit)
+
+    def active_jobs(self) -> list[JobRecord]:
+        """Every job that has not ended, oldest submission first."""
+        records = self._records("active_jobs", *sorted(ACTIVE_STATES))
+        return sorted(records, key=lambda one: (one.job.submitted_at, one.job.job_id))
+
+    def update_job(
+        self, record: JobRecord, *events: Event, entry: LedgerEntry | None = None
+    ) -> None:
+        """Replaces the job, appends the events and puts the entry, in one transaction."""
+        expected = record.version - 1
+        job_id, text = record.job.job_id, encode_record(record)
+        logged = [part for event in events for part in (event.kind, event_text(event))]
+
+        def write(entry_id: str, entry_text: str, mark: str) -> Reply:
+            job = (job_id, expected, head(record), text)
+            return self._call("update_job", *job, entry_id, entry_text, mark, *logged)
+
+        word, *rest = self._put(entry, write)
+        if word == "missing":
+            raise no_such_job(job_id)
+        if word == "stale":
+            raise stale(job_id, version=int(present(rest[0])), expected=expected)
+
+    def add_event(self, event: Event) -> None:
+        """Appends an event that changes no job."""
+        self._call("add_event", event.job_id or "", event.kind, event_text(event))
+
+    def events(
+        self,
+        *,
+        job_id: str | None = None,
+        kind: str | None = None,
+        after_seq: int = 0,
+        limit: int = 1000,
+    ) -> list[Event]:
+        """Events in order of `seq`, of one job or of all."""
+        require_limit(limit)
+        first = max(after_seq + 1, 1)
+        _, *found = self._call("events", first, limit, marked("j", job_id), marked("k", kind))
+        return [
+            read_event(present(seq), present(text))
+            for seq, text in zip(found[::2], found[1::2], strict=True)
+        ]
+
+    def put_entry(self, entry: LedgerEntry) -> None:
+        """Writes a ledger entry; a settled one is never replaced."""
+        self._put(entry, lambda *row: self._call("put_entry", *row))
+
+    def entries(
+        self,
+        *,
+        from_at: datetime | None = None,
+        to_at: datetime | None = None,
+        unsettled_only: bool = False,
+    ) -> list[LedgerEntry]:
+        """Ledger entries of jobs submitted in `[from_at, to_at)`, oldest submission first."""
+        index = "unsettled" if unsettled_only else "time"
+        low = "-" if from_at is None else f"[{time_digits(to_us(from_at))}"
+        high = "+" if to_at is None else f"({time_digits(to_us(to_at))}"
+        _, *texts = self._call("entries", index, low, high)
+        return [decode_entry(present(text)) for text in texts]
+
+    def put_document(self, key: str, text: str) -> None:
+        """Keeps a small text under a key."""
+        self._call("put_document", key, text)
+
+    def get_document(self, key: str) -> str | None:
+        """The text under that key, or None."""
+        _, text = self._call("get_document", key)
+        return text
+
+    def close(self) -> None:
+        """Finishes what is under way and leaves the server. Further calls raise StoreError."""
+        self._link.close()
+
+    def _call(self, name: ScriptName, *args: Argument) -> Reply:
+        return self._link.call(get_script(name), *args)
+
+    def _records(self, name: ScriptName, *args: Argument) -> list[JobRecord]:
+        _, *texts = self._call(name, *args)
+        return [decode_record(present(text)) for text in texts]
+
+    def _put(self, entry: LedgerEntry | None, write: _EntryWrite) -> Reply:
+        row = NO_ENTRY if entry is None else entry_row(entry)
+        reply = write(*row)
+        if reply[0] != "settled" or entry is None:
+            return reply
+        # As values, not as text: an upgrade may write the same entry in another way.
+        stored = present(reply[1])
+        if decode_entry(stored) != entry:
+            raise settled(entry.job_id)
+        return write(row[0], stored, row[2])
+
+
+def _member(submitted_us: int, job_id: str) -> str:
+    return time_digits(submitted_us) + job_id

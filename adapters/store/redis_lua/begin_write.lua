@@ -1,0 +1,92 @@
+-- Begins every script that writes, after begin_read. ARGV[2] is the fencing number of the caller's
+-- lease or ''; ARGV[3] to [5] name the call, so that one whose reply was lost can be sent again.
+if ARGV[2] ~= "" then
+  local newest = redis.call("GET", at .. "fence")
+  if newest and tonumber(newest) > tonumber(ARGV[2]) then
+    return {"fenced", newest}
+  end
+end
+local calls = at .. "calls:" .. ARGV[3]
+local last = redis.call("HGET", calls, ARGV[4])
+-- Also an older one: it was on its way while the one after it was answered.
+local is_repeat = last and tonumber(last) >= tonumber(ARGV[5])
+
+-- Redis takes nothing back, so writes are noted down, and done at the very end.
+local writes = {}
+local function write(...)
+  writes[#writes + 1] = {...}
+end
+
+local function done(answer)
+  -- A repeat writes too: WAIT looks at what this connection wrote.
+  write("HSET", calls, ARGV[4], is_repeat and last or ARGV[5])
+  write("EXPIRE", calls, 86400)
+  -- While a slot moves to another node of a cluster, some keys are not here: that must show before.
+  local is_here = {}
+  for _, words in ipairs(writes) do
+    if not is_here[words[2]] then
+      redis.call("EXISTS", words[2])
+      is_here[words[2]] = true
+    end
+  end
+  for _, words in ipairs(writes) do
+    redis.call(unpack(words))
+  end
+  return answer
+end
+
+-- A command on every index in which a job stands, with the arguments before the member.
+local function in_indexes(id, head, command, ...)
+  local state, project = head[2], head[4]
+  local indexes = {at .. "jobs:state:" .. state, at .. "jobs:project:" .. state .. ":" .. project}
+  if state == "succeeded" then
+    indexes[3] = at .. "jobs:succeeded:" .. #project .. ":" .. project .. ":" .. head[5]
+  end
+  for _, index in ipairs(indexes) do
+    local words = {command, index, ...}
+    words[#words + 1] = head[3] .. id
+    write(unpack(words))
+  end
+end
+
+local seq = false
+local function write_event(number, id, kind, text)
+  -- Not as Lua would write a number: from 1e14 on that has an exponent.
+  seq = number
+  local place = string.format("%.0f", number)
+  write("SET", at .. "seq", place)
+  write("XADD", at .. "events", place .. "-0", "e", text)
+  write("XADD", at .. "events:kind:" .. kind, place .. "-0", "", "")
+  if id ~= "" then
+    write("ZADD", at .. "events:job:" .. id, place, place)
+  end
+end
+
+local function append_event(id, kind, text)
+  seq = seq or tonumber(redis.call("GET", at .. "seq") or "0")
+  write_event(seq + 1, id, kind, text)
+end
+
+-- The stored text where the entry is settled and is not this one.
+local function settled_other(id, text)
+  local mark = redis.call("HGET", at .. "entries:marks", id)
+  if mark and string.sub(mark, 1, 1) == "1" then
+    local stored = redis.call("HGET", at .. "entries", id)
+    return stored ~= text and stored
+  end
+  return false
+end
+
+local function write_entry(id, text, mark)
+  local old = redis.call("HGET", at .. "entries:marks", id)
+  write("HSET", at .. "entries", id, text)
+  write("HSET", at .. "entries:marks", id, mark)
+  if old then
+    write("ZREM", at .. "entries:time", string.sub(old, 2) .. id)
+    write("ZREM", at .. "entries:unsettled", string.sub(old, 2) .. id)
+  end
+  write("ZADD", at .. "entries:time", 0, string.sub(mark, 2) .. id)
+  if string.sub(mark, 1, 1) == "0" then
+    write("ZADD", at .. "entries:unsettled", 0, string.sub(mark, 2) .. id)
+  end
+end

@@ -1,0 +1,69 @@
+{{- define "gridtide.name" -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "gridtide.selector" -}}
+app.kubernetes.io/name: gridtide
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "gridtide.labels" -}}
+{{ include "gridtide.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{- define "gridtide.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- .Values.serviceAccount.name | default (include "gridtide.name" .) -}}
+{{- else -}}
+{{- .Values.serviceAccount.name | default "default" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The namespaces in which the service runs or adopts jobs as the pod that it is: a JSON list, each once. */}}
+{{- define "gridtide.namespaces" -}}
+{{- $found := list -}}
+{{- range .Values.config.clusters -}}
+{{- $kubernetes := .kubernetes | default dict -}}
+{{- if $kubernetes.in_cluster -}}
+{{- $found = append $found ($kubernetes.namespace | default $.Release.Namespace) -}}
+{{- if kindIs "slice" $kubernetes.adopt -}}
+{{- $found = concat $found $kubernetes.adopt -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $found | uniq | toJson -}}
+{{- end -}}
+
+{{/* Whether there is something to guard: a cluster that adopts users' own Jobs. */}}
+{{- define "gridtide.guards" -}}
+{{- $adopts := false -}}
+{{- range .Values.config.clusters -}}
+{{- if (.kubernetes | default dict).adopt -}}
+{{- $adopts = true -}}
+{{- end -}}
+{{- end -}}
+{{- if and $adopts .Values.guard.enabled -}}true{{- end -}}
+{{- end -}}
+
+{{- define "gridtide.guardSelector" -}}
+app.kubernetes.io/name: gridtide-guard
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "gridtide.guardLabels" -}}
+{{ include "gridtide.guardSelector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{/* The settings, with what the chart itself decides on top. */}}
+{{- define "gridtide.config" -}}
+{{- $server := dict "host" "0.0.0.0" "port" 8410 -}}
+{{- $store := dict "path" "/var/lib/gridtide/gridtide.db" -}}
+{{- $own := dict "server" (merge $server (.Values.config.server | default dict)) "store" (merge $store (.Values.config.store | default dict)) -}}
+{{- toYaml (merge $own .Values.config) -}}
+{{- end -}}

@@ -1,0 +1,134 @@
+"""Kubernetes clusters from their settings."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from adapters.cluster.kube_adopting import AdoptingKubernetesCluster
+from adapters.cluster.kube_client import KubeClient
+from adapters.cluster.kube_config import KubeLoginError, find_context
+from adapters.cluster.kube_link import KubeLink
+from adapters.cluster.kube_login import InClusterLogin, KubeconfigLogin, LoginSource
+from adapters.cluster.kube_objects import KubeDevice, KubeTerms, KubeToleration, KubeVolume
+from adapters.cluster.kubernetes import KubePatience, KubernetesCluster
+from adapters.http_client import Stop
+from scheduler.core.errors import InvalidConfigError
+from scheduler.core.hardware import HardwareTable
+from scheduler.ports import Clock
+from scheduler.server.kubernetes_settings import (
+    DEFAULT_GPU,
+    KubernetesDeviceSettings,
+    KubernetesSettings,
+)
+from scheduler.server.safe_starts import SafeStarts
+
+_DEFAULT_NAMESPACE = "default"
+
+
+def build_kubernetes(
+    cluster_id: str,
+    settings: KubernetesSettings,
+    *,
+    capacity: Mapping[str, int],
+    hardware: HardwareTable,
+    clock: Clock,
+    stop: Stop | None = None,
+) -> KubernetesCluster:
+    """The cluster of these settings; nothing is asked of it yet.
+
+    Raises:
+        InvalidConfigError: a kubeconfig without that context, or a device that is no accelerator.
+    """
+    reach = reach_kubernetes(cluster_id, settings, stop=stop)
+    field = f"clusters.{cluster_id}.kubernetes.devices"
+    known = {hardware.get(name, field=field).name: one for name, one in settings.devices.items()}
+    make: Callable[..., KubernetesCluster] = KubernetesCluster
+    if reach.adopts:
+        make = partial(
+            AdoptingKubernetesCluster,
+            adopts=reach.adopts,
+            find_safe_start=SafeStarts(hardware).find,
+        )
+    return make(
+        cluster_id,
+        client=reach.client,
+        namespace=reach.namespace,
+        capacity=capacity,
+        devices={
+            name: _device(name, known.get(name) or KubernetesDeviceSettings()) for name in capacity
+        },
+        terms=_terms(settings),
+        clock=clock,
+        prefix=settings.prefix,
+        patience=KubePatience(start_s=settings.start_within),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """How a cluster is reached, where our Jobs go, and where users' own are planned."""
+
+    client: KubeClient
+    namespace: str
+    adopts: tuple[str, ...]
+
+
+def reach_kubernetes(
+    cluster_id: str, settings: KubernetesSettings, *, stop: Stop | None = None
+) -> Reach:
+    """The way to the cluster of these settings; nothing is asked of it yet.
+
+    Raises:
+        InvalidConfigError: a kubeconfig without that context.
+    """
+    source, stated = _login(cluster_id, settings)
+    namespace = settings.namespace or stated or _DEFAULT_NAMESPACE
+    return Reach(
+        # Its own stop where none is given: closing one cluster must not end the others.
+        client=KubeClient(KubeLink(source, stop=stop or Stop())),
+        namespace=namespace,
+        adopts=settings.adopted_namespaces(namespace),
+    )
+
+
+def _login(cluster_id: str, settings: KubernetesSettings) -> tuple[LoginSource, str | None]:
+    """Where logins come from, and the namespace that they state."""
+    if settings.in_cluster:
+        source = InClusterLogin()
+        return source, source.namespace
+    paths = [settings.kubeconfig] if settings.kubeconfig else None
+    login = KubeconfigLogin(settings.context, paths=paths)
+    try:
+        return login, find_context(login.paths, settings.context).namespace
+    except KubeLoginError as error:
+        place = f"clusters.{cluster_id}.kubernetes"
+        raise InvalidConfigError(
+            f"{place}: {error}", field=f"{place}.context", value=settings.context
+        ) from error
+
+
+def _terms(settings: KubernetesSettings) -> KubeTerms:
+    return KubeTerms(
+        image=settings.image,
+        checkpoints=settings.checkpoint_path,
+        checkpoint_claim=settings.checkpoint_claim,
+        volumes=tuple(
+            KubeVolume(claim=one.claim, path=one.path, is_read_only=one.read_only)
+            for one in settings.volumes
+        ),
+        service_account=settings.service_account,
+        pull_secrets=tuple(settings.pull_secrets),
+        priority_class=settings.priority_class,
+        keep_s=settings.keep,
+        instance=settings.prefix.rstrip("-"),
+    )
+
+
+def _device(name: str, settings: KubernetesDeviceSettings) -> KubeDevice:
+    return KubeDevice(
+        resource=settings.resource or ("cpu" if name == "CPU" else DEFAULT_GPU),
+        node_selector=settings.node_selector,
+        tolerations=tuple(KubeToleration(**one.model_dump()) for one in settings.tolerations),
+        cpus=settings.cpus,
+        memory=settings.memory,
+    )

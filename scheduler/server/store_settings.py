@@ -1,0 +1,108 @@
+"""Settings of the store. The password is named here, never written here."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from scheduler.core.errors import InvalidConfigError
+from scheduler.server.fields import DurationS, Strict
+
+
+class WaitSettings(Strict):
+    """What a write to Redis waits for before it is acknowledged, beyond the server's own answer.
+
+    Args:
+        replicas: so many replicas have it.
+        aof: `local`: it is on the server's disk, and on that of so many replicas (from Redis 7.2 on).
+        timeout: longest wait; a write that is not confirmed by then is reported as an error.
+    """
+
+    replicas: int = Field(default=0, ge=0, le=100)
+    aof: Literal["local", "none"] = "none"
+    timeout: DurationS | float = Field(default=1.0, description="seconds, from 0.01 to 60")
+
+    @field_validator("timeout")
+    @classmethod
+    def _is_bounded(cls, seconds: float) -> float:
+        if not 0.01 <= seconds <= 60:
+            raise ValueError("must be from 0.01 s to 1 min")
+        return seconds
+
+
+class StoreSettings(Strict):
+    """What remembers the jobs: an SQLite file, or a Redis server where there is a `url`.
+
+    Args:
+        path: the SQLite file; what else is kept on this machine is kept beside it, also with a `url`.
+        password_env: variable that holds the password of the server.
+        password_file: file that holds it instead.
+        ca_file: certificates that the server's is checked against, with `rediss://`; else the system's.
+        timeout: longest time to connect, and to wait for an answer.
+    """
+
+    path: Path = Path("gridtide-data/gridtide.db")
+    url: str | None = None
+    password_env: str | None = None
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    timeout: DurationS | float = Field(default=5.0, description="seconds, from 0.1 to 300")
+    wait: WaitSettings = Field(default_factory=WaitSettings)
+
+    @property
+    def intensity_path(self) -> Path:
+        """Where the archive of intensity is kept: beside the store."""
+        return self.path.with_name("intensity.db")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _may_be_a_url(cls, value: object) -> object:
+        return {"url": value} if isinstance(value, str) else value
+
+    @field_validator("url")
+    @classmethod
+    def _is_an_address(cls, url: str | None) -> str | None:
+        if url is not None:
+            from adapters.store.redis_address import (  # noqa: PLC0415 - only with a url
+                parse_address,
+            )
+
+            try:
+                parse_address(url)
+            except InvalidConfigError as error:
+                raise ValueError(error.message.removeprefix("store: ")) from None
+        return url
+
+    @field_validator("timeout")
+    @classmethod
+    def _is_bounded(cls, seconds: float) -> float:
+        if not 0.1 <= seconds <= 300:
+            raise ValueError("must be from 0.1 s to 5 min")
+        return seconds
+
+    @model_validator(mode="after")
+    def _is_of_its_kind(self) -> Self:
+        if self.password_env and self.password_file:
+            raise ValueError("password_env and password_file: give one of them")
+        given = self.model_fields_set & {
+            "password_env",
+            "password_file",
+            "ca_file",
+            "timeout",
+            "wait",
+        }
+        if self.url is None and given:
+            raise ValueError(
+                f"{', '.join(sorted(given))}: only with a url; an SQLite file takes none"
+            )
+        if self.ca_file is not None and not str(self.url).startswith("rediss"):
+            raise ValueError("ca_file: only with a url that begins with rediss")
+        return self
+
+    def anchored(self, folder: Path) -> None:
+        """Takes relative paths from that folder."""
+        self.path = folder / self.path
+        if self.password_file is not None:
+            self.password_file = folder / self.password_file
+        if self.ca_file is not None:
+            self.ca_file = folder / self.ca_file

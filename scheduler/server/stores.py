@@ -1,0 +1,97 @@
+"""Opens the store that the settings ask for. A client of Redis is imported only where one is asked for."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adapters.store.sqlite import SqliteStore
+from scheduler.core.errors import InvalidConfigError, StoreError
+from scheduler.ports import Check, JobStore
+from scheduler.server.store_settings import StoreSettings
+
+if TYPE_CHECKING:
+    from adapters.store.redis_address import RedisAddress
+    from adapters.store.redis_terms import RedisTerms
+
+
+def open_store(settings: StoreSettings) -> JobStore:
+    """The store, brought up to date.
+
+    Raises:
+        InvalidConfigError: the password is not where the settings say.
+        StoreError: it cannot be used.
+    """
+    if settings.url is None:
+        return SqliteStore(settings.path)
+    from adapters.store.redis import RedisStore  # noqa: PLC0415 - imports the client
+
+    return RedisStore(*redis_terms(settings))
+
+
+def examine_store(settings: StoreSettings) -> list[Check]:
+    """What `doctor` says of a store that it does not open; nothing is made or written."""
+    if settings.url is None:
+        return []  # its file is locked by the service that uses it
+    from adapters.store.redis_examination import examine  # noqa: PLC0415 - imports the client
+
+    try:
+        return examine(*redis_terms(settings))
+    except StoreError as error:
+        return [Check(subject="store", is_ok=False, detail=error.message)]
+
+
+def redis_terms(settings: StoreSettings) -> "tuple[RedisAddress, RedisTerms]":
+    """Where the server is, and how it is spoken to.
+
+    Raises:
+        InvalidConfigError: the password is not where the settings say.
+    """
+    from adapters.store.redis_address import parse_address  # noqa: PLC0415 - only with a url
+    from adapters.store.redis_terms import RedisTerms, RedisWait  # noqa: PLC0415 - likewise
+
+    assert settings.url is not None
+    wait = RedisWait(
+        replicas=settings.wait.replicas,
+        is_on_disk=settings.wait.aof == "local",
+        timeout_s=settings.wait.timeout,
+    )
+    return parse_address(settings.url), RedisTerms(
+        password=read_password(settings.password_env, settings.password_file),
+        ca_file=settings.ca_file,
+        timeout_s=settings.timeout,
+        wait=wait,
+    )
+
+
+def read_password(variable: str | None, file: Path | None) -> str | None:
+    """The password of the store; None where none is named. No error repeats it.
+
+    Raises:
+        InvalidConfigError: it is not there, or the file cannot be read.
+    """
+    if file is not None:
+        field, where = "store.password_file", str(file)
+        try:
+            password = file.read_text(encoding="utf-8").strip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            raise InvalidConfigError(
+                f"{field}: {file} cannot be read: {why}; it must be a file with the password on one line",
+                field=field,
+                value=str(file),
+                valid="a file with one line of text",
+            ) from error
+    elif variable is not None:
+        field, where = "store.password_env", f"the variable {variable}"
+        password = os.environ.get(variable, "")
+    else:
+        return None
+    if not password or "\n" in password:
+        raise InvalidConfigError(
+            f"{field}: {where} is {'not one line' if password else 'empty or not there'}; it must hold the password "
+            "of the store",
+            field=field,
+            value=variable or str(file),
+            valid="one line of text",
+        )
+    return password

@@ -1,0 +1,99 @@
+"""The places that waiting jobs have: which may be used, moved, or are lost."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from scheduler.core.capacity import Reservation
+from scheduler.core.errors import InfeasibleError
+from scheduler.core.job import WAITING_STATES, Job, JobId, JobRecord, JobState, Placement, Wanted
+from scheduler.core.planner.snapshot import Plan, PlanRequest, Unplaced
+from scheduler.core.timegrid import SlotGrid, format_instant
+from scheduler.service.dependencies import Following
+from scheduler.service.progress import held_stretches
+
+_S: Final = JobState
+
+
+def late_ones(plan: Plan, records: Sequence[JobRecord]) -> set[str]:
+    """Jobs that the plan ends after their deadlines."""
+    deadlines = {record.job.job_id: record.job.deadline_at for record in records}
+    return {
+        placement.job_id
+        for placement in plan.placements
+        if placement.window.end_at > deadlines.get(placement.job_id, placement.window.end_at)
+    }
+
+
+def reservations_of(record: JobRecord, grid: SlotGrid, now: datetime) -> list[Reservation]:
+    """What a job holds: the rest of its run while on a cluster, else its planned windows."""
+    placement = record.placement
+    if placement is None:
+        return []
+    return [
+        Reservation(
+            cluster_id=placement.cluster_id,
+            accelerator=placement.accelerator,
+            gpus=gpus,
+            window=window,
+        )
+        for window, gpus in held_stretches(record, now, at_least_until=grid.at(grid.slot_s))
+    ]
+
+
+def ran(record: JobRecord) -> tuple[int, int]:
+    """Tells one pause from the next."""
+    return len(record.runs), len(record.runs[-1].spans) if record.runs else 0
+
+
+def is_in_time(found: Mapping[JobId, Placement], request: PlanRequest) -> bool:
+    """Whether the job starts after all that it waits for, and ends by its deadline."""
+    window = found[request.job_id].window
+    return window.end_at <= request.deadline_at and all(
+        other in found and found[other].window.end_at <= window.start_at for other in request.after
+    )
+
+
+def is_movable(record: JobRecord, now: datetime, following: Following) -> bool:
+    """Whether a plan may give it another place."""
+    if record.state not in WAITING_STATES or record.wanted is not Wanted.RUN:
+        return False
+    if following.is_early(record):
+        return True
+    if record.is_pinned and record.state is not _S.QUEUED and record.placement is not None:
+        return (
+            False  # the user said when; a start that was missed is caught up with, not planned anew
+        )
+    is_due = record.placement is not None and record.placement.window.start_at <= now
+    return record.state is _S.QUEUED or not is_due or not holds(record, now)
+
+
+def holds(record: JobRecord, now: datetime) -> bool:
+    """Whether it has a placement that can still be used."""
+    return record.placement is not None and not is_stale(record, now)
+
+
+def is_stale(record: JobRecord, now: datetime) -> bool:
+    """Whether its start was missed by so much that another place or hour should be looked for."""
+    if record.placement is None:
+        return False
+    segment = record.placement.segments[0]
+    return now > segment.start_at + (segment.end_at - segment.start_at) / 4
+
+
+def infeasible(request: PlanRequest, refused: Unplaced, job: Job) -> InfeasibleError:
+    """That a new job cannot end in time, and when it could."""
+    finish_at = refused.earliest_finish_at
+    after = f" after {', '.join(job.after)}" if job.after else ""
+    when = (
+        f"; the earliest finish possible now is {format_instant(finish_at)}"
+        if finish_at
+        else "; nothing in the horizon has room for it"
+    )
+    return InfeasibleError(
+        f"deadline: {format_instant(request.deadline_at)} cannot be met{after}: {refused.detail}{when}",
+        field="deadline",
+        value=format_instant(request.deadline_at),
+        reason=str(refused.reason),
+        earliest_finish=format_instant(finish_at) if finish_at else None,
+    )

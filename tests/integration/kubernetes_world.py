@@ -1,0 +1,38 @@
+"""Services on the simulated Kubernetes clusters of the test bed."""
+
+from pathlib import Path
+from typing import Any
+
+from tests.integration.slurm_world import ZONES
+from tests.unit.cluster.kube_world import KubeBed
+
+NAMES = ("east", "west")
+
+
+def kube_cluster(
+    folder: Path, name: str, bed: KubeBed, *, user: str = "gridtide", **kubernetes: Any
+) -> dict[str, Any]:
+    """Settings of one cluster of the test bed, with some of its CPUs and GPUs."""
+    return {
+        "id": name,
+        "kind": "kubernetes",
+        "region": f"eu-{name}",
+        "zone": ZONES[name],
+        "capacity": {"CPU": 8, "H100": 2},
+        "kubernetes": {
+            "context": f"{name}-{user}",
+            "kubeconfig": str(bed.kubeconfig),
+            "image": "python:3.12",
+            # The pods of the test bed are processes here: each cluster has a folder of its own.
+            "checkpoint_path": str(folder / "shared" / name),
+            "checkpoint_claim": "checkpoints",
+            **kubernetes,
+        },
+    }
+
+
+def jobs_of(bed: KubeBed, name: str, prefix: str) -> list[dict[str, Any]]:
+    """The Jobs with names that begin so, as the cluster tells them."""
+    path = "/apis/batch/v1/namespaces/training/jobs"
+    items = bed.admin(name).list_all(path).items
+    return [one for one in items if one["metadata"]["name"].startswith(prefix)]

@@ -1,0 +1,155 @@
+"""What is free: no more than the settings say, than nodes have, and than quotas leave."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from adapters.cluster.kube_capacity import LOOK_AGAIN_S, KubeCapacity, parse_node, quantity
+from adapters.cluster.kube_objects import KubeDevice
+from adapters.cluster.kube_refusals import KubeRefusedError
+from tests.fakes.loopback_http import Exchange, LoopbackServer, json_reply
+from tests.unit.cluster.kube_api import client_to, close_all, status_reply
+
+NO_RIGHT = status_reply(
+    403, reason="Forbidden", message='User "u" cannot list resource "nodes" in API group ""'
+)
+DEVICES = {
+    "CPU": KubeDevice(resource="cpu"),
+    "H100": KubeDevice(resource="nvidia.com/gpu", node_selector={"gpu": "h100"}),
+    "A100": KubeDevice(resource="nvidia.com/gpu", node_selector={"gpu": "a100"}),
+}
+CONFIGURED = {"CPU": 100, "H100": 8, "A100": 4}
+
+
+@pytest.fixture(autouse=True)
+def _closed_afterwards() -> Iterator[None]:
+    yield
+    close_all()
+
+
+def node(name: str, *, gpu: str = "h100", is_ready: bool = True, **fields: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": name, "labels": {"gpu": gpu}},
+        "spec": fields,
+        "status": {
+            "allocatable": {"cpu": "15500m", "nvidia.com/gpu": "4"},
+            "conditions": [{"type": "Ready", "status": "True" if is_ready else "Unknown"}],
+        },
+    }
+
+
+def quota(resource: str, hard: str, used: str) -> dict[str, Any]:
+    return {"status": {"hard": {resource: hard}, "used": {resource: used}}}
+
+
+class World:
+    """A server with nodes and quotas, either of which may be kept from us; and what we hold."""
+
+    def __init__(self) -> None:
+        self.nodes: list[dict[str, Any]] | None = None
+        self.quotas: list[dict[str, Any]] | None = None
+        self.taken: dict[str, int] = {}
+        self.now_s = 0.0
+
+    def __call__(self, to: Exchange) -> None:
+        items = self.nodes if "/nodes" in to.path else self.quotas
+        (NO_RIGHT if items is None else json_reply({"metadata": {}, "items": items}))(to)
+
+    def capacity(self, server: LoopbackServer) -> KubeCapacity:
+        return KubeCapacity(
+            client_to(server),
+            namespace="ml",
+            configured=CONFIGURED,
+            devices=DEVICES,
+            taken=lambda: self.taken,
+            steady=lambda: self.now_s,
+        )
+
+
+def test_settings_are_believed_where_nothing_may_be_listed_less_what_we_hold() -> None:
+    world = World()
+    world.taken = {"H100": 3, "gone": 5}
+    with LoopbackServer(world) as server:
+        capacity = world.capacity(server)
+        assert capacity.free() == {"CPU": 100, "H100": 5, "A100": 4}
+        assert capacity.words() == "the settings"
+
+
+def test_no_more_than_the_nodes_have_that_the_pods_may_go_to() -> None:
+    world = World()
+    world.nodes = [node("a"), node("b", is_ready=False), node("c", unschedulable=True)]
+    with LoopbackServer(world) as server:
+        capacity = world.capacity(server)
+        assert capacity.free() == {"CPU": 15, "H100": 4, "A100": 0}
+        assert capacity.words() == "the settings and 1 nodes that may take pods"
+
+
+def test_no_more_than_the_least_that_quotas_leave_whatever_they_call_it() -> None:
+    world = World()
+    world.quotas = [
+        quota("requests.nvidia.com/gpu", "10", "4"),
+        quota("requests.nvidia.com/gpu", "6", "4"),
+        quota("cpu", "8", "500m"),
+        {},
+    ]
+    with LoopbackServer(world) as server:
+        capacity = world.capacity(server)
+        assert capacity.free() == {"CPU": 7, "H100": 2, "A100": 2}
+        assert capacity.words() == "the settings and quotas on cpu, nvidia.com/gpu"
+
+
+def test_quota_that_was_seen_some_time_ago_counts_what_was_started_since() -> None:
+    world = World()
+    world.quotas = [quota("requests.nvidia.com/gpu", "6", "1")]
+    world.taken = {"H100": 1}
+    with LoopbackServer(world) as server:
+        capacity = world.capacity(server)
+        assert capacity.free()["H100"] == 5
+        world.taken = {"H100": 3, "A100": 1}
+        assert capacity.free()["H100"] == 2
+        # What has ended since is seen when the quota is looked at again.
+        world.taken = {}
+        assert capacity.free()["H100"] == 5
+        assert len(server.asked) == 2
+        world.quotas = [quota("requests.nvidia.com/gpu", "6", "0")]
+        world.now_s = LOOK_AGAIN_S
+        assert capacity.free()["H100"] == 6
+        assert len(server.asked) == 4
+
+
+def test_quota_that_is_exceeded_leaves_nothing() -> None:
+    world = World()
+    world.quotas = [quota("requests.nvidia.com/gpu", "2", "4")]
+    with LoopbackServer(world) as server:
+        assert world.capacity(server).free()["H100"] == 0
+
+
+def test_other_refusals_are_no_capacity() -> None:
+    with LoopbackServer(status_reply(401)) as server, pytest.raises(KubeRefusedError):
+        World().capacity(server).free()
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("4", 4),
+        ("1500m", Fraction(3, 2)),
+        ("64Gi", 64 * 2**30),
+        ("2k", 2000),
+        ("0.5", Fraction(1, 2)),
+        (3, 3),
+        ("", 0),
+        ("many", 0),
+        ("1..5", 0),
+        ("5x", 0),
+        (None, 0),
+    ],
+)
+def test_quantities_are_exact(text: object, number: Fraction) -> None:
+    assert quantity(text) == number
+
+
+def test_node_without_a_word_on_its_state_takes_no_pods() -> None:
+    assert parse_node({"metadata": {"name": "a"}}) is None

@@ -1,0 +1,31 @@
+"""What a job may ask of Kubernetes: the name of an image, and nothing else."""
+
+import pytest
+
+from scheduler.core.errors import InvalidJobError
+from scheduler.core.kubernetes_terms import JobKubernetes
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "python",
+        "python:3.12-slim",
+        "registry.example.org:5000/team/train:1.2",
+        "ghcr.io/org/app@sha256:" + "a" * 64,
+    ],
+)
+def test_name_of_an_image_is_taken_and_told(image: str) -> None:
+    assert JobKubernetes(image=image).asked() == {"image": image}
+
+
+@pytest.mark.parametrize("image", ["", " ", "a b", "a\n", "-x", "a" * 1025, "大", "a$b"])
+def test_anything_else_is_refused_by_name(image: str) -> None:
+    with pytest.raises(InvalidJobError) as caught:
+        JobKubernetes(image=image)
+    assert caught.value.fields["field"] == "kubernetes.image"
+    assert caught.value.fields["value"] == image
+
+
+def test_job_without_terms_asks_nothing() -> None:
+    assert JobKubernetes().asked() == {}

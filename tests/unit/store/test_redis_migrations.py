@@ -1,0 +1,105 @@
+"""The schema of a store on Redis: made, brought up to date, refused."""
+
+import fakeredis
+import pytest
+
+from adapters.store.redis import RedisStore
+from adapters.store.redis_address import parse_address
+from adapters.store.redis_keys import prefix, schema_key
+from adapters.store.redis_link import RedisLink
+from adapters.store.redis_migrations import SCHEMA, open_schema
+from adapters.store.redis_terms import RedisTerms
+from scheduler.core.errors import StoreError
+from tests.conformance.stores import fake_pools
+from tests.conformance.test_job_store import add, queued
+
+ADDRESS = parse_address("redis://127.0.0.1:1/0#m")
+KEY = schema_key("m")
+RENAMES_BY_TWO = """
+local at = string.sub(KEYS[1], 1, -7)
+for _ = 1, 2 do
+  local id = redis.call("HKEYS", at .. "jobs")[1]
+  if not id then
+    return {"done"}
+  end
+  redis.call("HSET", at .. "newer", id, redis.call("HGET", at .. "jobs", id))
+  redis.call("HDEL", at .. "jobs", id)
+end
+return {"more"}
+"""
+
+
+@pytest.fixture
+def server() -> fakeredis.FakeServer:
+    return fakeredis.FakeServer()
+
+
+@pytest.fixture
+def raw(server: fakeredis.FakeServer) -> fakeredis.FakeRedis:
+    return fakeredis.FakeRedis(server=server, decode_responses=True)
+
+
+@pytest.fixture
+def link(server: fakeredis.FakeServer) -> RedisLink:
+    return RedisLink(ADDRESS, RedisTerms(), fake_pools(server), schema=SCHEMA)
+
+
+def test_new_store_has_the_newest_schema(link: RedisLink, raw: fakeredis.FakeRedis) -> None:
+    assert open_schema(link) == (1, 1)
+    assert raw.get(KEY) == SCHEMA
+    assert raw.keys() == [KEY]
+
+
+def test_migration_works_piece_by_piece_and_once(
+    server: fakeredis.FakeServer, link: RedisLink, raw: fakeredis.FakeRedis
+) -> None:
+    store = RedisStore(ADDRESS, pools=fake_pools(server))
+    add(store, *(queued(f"j{number}") for number in range(5)))
+    assert open_schema(link, [RENAMES_BY_TWO]) == (1, 2)
+    assert raw.hlen(prefix("m") + "newer") == 5
+    assert raw.get(KEY) == "2"
+    assert open_schema(link, [RENAMES_BY_TWO]) == (2, 2)
+
+
+def test_migration_that_fails_leaves_the_version_and_can_go_on(
+    server: fakeredis.FakeServer, link: RedisLink, raw: fakeredis.FakeRedis
+) -> None:
+    add(RedisStore(ADDRESS, pools=fake_pools(server)), queued("a"))
+    with pytest.raises(StoreError):
+        open_schema(link, [RENAMES_BY_TWO, "return redis.error_reply('ERR no')"])
+    assert raw.get(KEY) == "2"
+    assert open_schema(link, [RENAMES_BY_TWO, "return {'done'}"]) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ("2", "schema version 2, this Gridtide knows up to 1; upgrade"),
+        ("nonsense", "schema version nonsense"),
+        ("copying:/a/b.db", "unfinished copy"),
+    ],
+)
+def test_schema_that_we_do_not_know_is_refused_and_left_as_it_is(
+    server: fakeredis.FakeServer, raw: fakeredis.FakeRedis, found: str, said: str
+) -> None:
+    raw.set(KEY, found)
+    with pytest.raises(StoreError, match=said):
+        RedisStore(ADDRESS, pools=fake_pools(server))
+    assert raw.get(KEY) == found
+
+
+def test_data_without_a_version_is_damage_not_a_new_store(
+    server: fakeredis.FakeServer, raw: fakeredis.FakeRedis
+) -> None:
+    raw.hset(prefix("m") + "jobs", "a", "{}")
+    with pytest.raises(StoreError, match="no schema version"):
+        RedisStore(ADDRESS, pools=fake_pools(server))
+    assert raw.keys() == [prefix("m") + "jobs"]
+
+
+def test_stores_of_two_names_share_a_server_and_nothing_else(server: fakeredis.FakeServer) -> None:
+    one = RedisStore(ADDRESS, pools=fake_pools(server))
+    other = RedisStore(parse_address("redis://127.0.0.1:1/0#n"), pools=fake_pools(server))
+    add(one, queued("a"))
+    assert other.list_jobs() == ([], None)
+    assert other.events() == []

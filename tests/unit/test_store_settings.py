@@ -1,0 +1,117 @@
+"""Settings of the store: a file, or a server of Redis with a password that is kept elsewhere."""
+
+from pathlib import Path
+
+import pytest
+
+from adapters.store.redis_terms import RedisWait
+from adapters.store.sqlite import SqliteStore
+from scheduler.core.errors import InvalidConfigError
+from scheduler.server.settings import load_settings
+from scheduler.server.store_settings import StoreSettings
+from scheduler.server.stores import examine_store, open_store, read_password, redis_terms
+
+CLUSTERS = "clusters: [{id: a, region: eu-de, zone: DE, capacity: {CPU: 1}}]\n"
+
+
+def load(folder: Path, store: str) -> StoreSettings:
+    path = folder / "gridtide.yaml"
+    path.write_text(f"{CLUSTERS}store: {store}\n", encoding="utf-8")
+    return load_settings(path).store
+
+
+def test_store_is_a_file_unless_a_server_is_named(tmp_path: Path) -> None:
+    settings = load(tmp_path, "{path: jobs.db}")
+    assert examine_store(settings) == []
+    store = open_store(settings)
+    assert isinstance(store, SqliteStore)
+    store.close()
+    assert (tmp_path / "jobs.db").exists()
+
+
+@pytest.mark.parametrize("store", ["redis://db:7000/1#x", "{url: 'redis://db:7000/1#x'}"])
+def test_url_of_a_server_may_stand_alone(tmp_path: Path, store: str) -> None:
+    address, terms = redis_terms(load(tmp_path, store))
+    assert str(address) == "redis://db:7000/1#x"
+    assert (terms.password, terms.timeout_s, terms.wait) == (None, 5.0, RedisWait())
+
+
+def test_every_setting_reaches_the_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "hunter2")
+    settings = load(
+        tmp_path,
+        "{url: 'rediss://me@db', password_env: SECRET, ca_file: ca.pem, timeout: 10s,"
+        " wait: {replicas: 2, aof: local, timeout: 0.5}}",
+    )
+    address, terms = redis_terms(settings)
+    assert (address.username, address.is_tls) == ("me", True)
+    assert terms.password == "hunter2"
+    assert "hunter2" not in repr(terms)
+    assert terms.ca_file == tmp_path / "ca.pem"
+    assert terms.timeout_s == 10
+    assert terms.wait == RedisWait(replicas=2, is_on_disk=True, timeout_s=0.5)
+
+
+def test_what_is_kept_on_this_machine_stays_beside_the_path(tmp_path: Path) -> None:
+    settings = load(tmp_path, "redis://db")
+    assert settings.intensity_path == tmp_path / "gridtide-data" / "intensity.db"
+
+
+@pytest.mark.parametrize(
+    ("store", "said"),
+    [
+        ("redis://me:hunter2@db", "store.url: the URL holds a password"),
+        ("{url: 'redis://:hunter2@db'}", "store.url: the URL holds a password"),
+        ("{url: 'postgres://me:hunter2@db'}", "store.url: the URL begins with none of redis, "),
+        ("{url: 'redis://db#A B'}", "no name of a store"),
+        ("{url: 'redis://db', password_env: A, password_file: b}", "give one of them"),
+        ("{password_env: A}", "store: password_env: only with a url"),
+        ("{wait: {replicas: 1}}", "store: wait: only with a url"),
+        ("{url: 'redis://db', ca_file: a}", "ca_file: only with a url that begins with rediss"),
+        ("{url: 'redis://db', timeout: 0}", "must be from 0.1 s"),
+        ("{url: 'redis://db', wait: {timeout: 1h}}", "must be from 0.01 s"),
+        ("{url: 'redis://db', wait: {aof: remote}}", "store.wait.aof: 'remote' is not valid"),
+        ("{url: 'redis://db', wait: {replica: 1}}", "did you mean replicas"),
+        ("{url: 'redis://db', password: hunter2}", "store.password: unknown field"),
+    ],
+)
+def test_setting_that_cannot_be_is_refused_without_repeating_a_password(
+    tmp_path: Path, store: str, said: str
+) -> None:
+    with pytest.raises(InvalidConfigError) as caught:
+        load(tmp_path, store)
+    assert said in caught.value.message
+    assert "hunter2" not in caught.value.message
+
+
+def test_password_comes_from_a_file_on_one_line(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("hunter2 with spaces \n", encoding="utf-8")
+    settings = load(tmp_path, "{url: 'redis://db', password_file: secret}")
+    assert redis_terms(settings)[1].password == "hunter2 with spaces "
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("", "is empty or not there"), ("a\nb", "is not one line")]
+)
+def test_password_that_is_none_is_refused_by_its_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, said: str
+) -> None:
+    (tmp_path / "secret").write_text(text, encoding="utf-8")
+    with pytest.raises(InvalidConfigError, match=f"store.password_file: .*secret {said}"):
+        read_password(None, tmp_path / "secret")
+    monkeypatch.setenv("SECRET", text)
+    with pytest.raises(InvalidConfigError, match=f"store.password_env: the variable SECRET {said}"):
+        read_password("SECRET", None)
+
+
+def test_password_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidConfigError, match="cannot be read: No such file"):
+        read_password(None, tmp_path / "none")
+
+
+def test_server_that_is_not_there_is_a_failed_check_of_doctor(tmp_path: Path) -> None:
+    (check,) = examine_store(load(tmp_path, "redis://127.0.0.1:1"))
+    assert (check.subject, check.is_ok) == ("store", False)
+    assert "cannot be reached" in check.detail
