@@ -6,8 +6,10 @@ from typing import Any, Final
 
 from adapters.cluster.kube_client import KubeClient, path_of
 from adapters.cluster.kube_errors import explained
+from adapters.cluster.kube_objects import KubeTerms
 from adapters.cluster.kube_refusals import KubeRefusedError, KubeSilentError
-from scheduler.ports import Check
+from scheduler.core.job import JobId
+from scheduler.ports import Check, Dispatch
 
 MAX_SKEW_S: Final = 30.0
 VERSION: Final = "/version"
@@ -118,6 +120,29 @@ class KubeChecks:
         free, source = self._free_devices()
         counted = ", ".join(f"{name} {count}" for name, count in free.items()) or "none"
         return [self._line(True, f"free devices: {counted} (by {source})")]
+
+
+def sample_dispatch(accelerator: str) -> Dispatch:
+    """A run such as ours, for the trial."""
+    return Dispatch(
+        name="gridtide-doctor.0.0",
+        job_id=JobId("gridtide-doctor"),
+        command=("true",),
+        env=(),
+        workdir=None,
+        accelerator=accelerator,
+        gpus=1,
+        num_nodes=1,
+        checkpoint_key="gridtide-doctor",
+    )
+
+
+def checkpoint_words(terms: KubeTerms) -> str:
+    """What becomes of checkpoints."""
+    claim = terms.checkpoint_claim
+    if claim is None:
+        return "no volume keeps checkpoints: a run that is paused begins anew; set kubernetes.checkpoint_claim"
+    return f"checkpoints are kept on the claim {claim}, at {terms.checkpoints}"
 
 
 def _clock(ahead_s: float | None) -> tuple[bool, str]:

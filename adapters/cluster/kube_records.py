@@ -140,18 +140,17 @@ def parse_job(document: Document) -> KubeJob:
 
 
 def parse_pod(document: Document) -> KubePod:
-    """The record of a pod; of its first container, for ours have one."""
+    """The record of a pod, of all its containers together: of a user's own there may be several."""
     meta, status = _part(document, "metadata"), _part(document, "status")
     labels = _part(meta, "labels")
-    told: Sequence[Document] = status.get("containerStatuses") or ()
-    state = _part(told[0], "state") if told else {}
-    gone = _part(state, "terminated")
-    going = _part(state, "running")
+    states = [_part(one, "state") for one in status.get("containerStatuses") or ()]
+    ended = [one["terminated"] for one in states if _part(one, "terminated")]
+    is_going = any(_part(one, "running") for one in states)
     has_ended = status.get("phase") in ("Succeeded", "Failed")
-    ended_s, deleting_s = seconds(gone.get("finishedAt")), seconds(meta.get("deletionTimestamp"))
+    deleting_s = seconds(meta.get("deletionTimestamp"))
+    ended_s = max(_times(ended, "finishedAt"), default=None)
     if has_ended and ended_s is None:
         ended_s = _last_change(status) or deleting_s or 0.0
-    code = gone.get("exitCode")
     index = str(labels.get(_INDEX) or "")
     return KubePod(
         name=str(meta.get("name")),
@@ -159,16 +158,47 @@ def parse_pod(document: Document) -> KubePod:
         version=str(meta.get("resourceVersion") or ""),
         owner=str(labels.get(_OWNER) or labels.get(_OLD_OWNER) or ""),
         index=int(index) if index.isdigit() else 0,
-        began_s=seconds(gone.get("startedAt") or going.get("startedAt")),
+        began_s=_began_s(status),
         ended_s=ended_s if has_ended else None,
         deleting_s=deleting_s,
-        code=int(code) if isinstance(code, int) else None,
+        code=_exit_code(ended, of=len(states)),
         is_disrupted=any(
             one.get("type") == "DisruptionTarget" and one.get("status") == "True"
             for one in status.get("conditions") or ()
         ),
-        trouble="" if has_ended or going else _trouble(status, state),
+        trouble="" if has_ended or is_going else _trouble(status, states),
     )
+
+
+def _began_s(status: Document) -> float | None:
+    """When the first container started, also one that only prepares: the pod has its devices from then on."""
+    told = [
+        one
+        for key in ("initContainerStatuses", "containerStatuses")
+        for one in status.get(key) or ()
+    ]
+    states = [
+        _part(_part(one, "state"), kind) for one in told for kind in ("terminated", "running")
+    ]
+    if any(one.get("restartCount") for one in told):
+        # One that was started again in its pod tells of its last start only.
+        states.append({"startedAt": status.get("startTime")})
+    return min(_times(states, "startedAt"), default=None)
+
+
+def _exit_code(ended: Sequence[Document], *, of: int) -> int | None:
+    """Of the container that failed first; 0 where all have ended well."""
+    failed = [one for one in ended if one.get("exitCode") not in (0, None)]
+    if failed:
+        first = min(failed, key=lambda one: seconds(one.get("finishedAt")) or 0.0)
+        return int(first["exitCode"])
+    codes = [one.get("exitCode") for one in ended]
+    return 0 if codes == [0] * of and of else None
+
+
+def _times(states: Sequence[Document], key: str) -> list[float]:
+    told = [seconds(one.get(key)) for one in states]
+    return [one for one in told if one is not None]
 
 
 def seconds(stamp: object) -> float | None:
@@ -201,11 +231,12 @@ def _last_change(status: Document) -> float | None:
     return max((one for one in times if one is not None), default=None)
 
 
-def _trouble(status: Document, state: Document) -> str:
+def _trouble(status: Document, states: Sequence[Document]) -> str:
     """Why it does not start: no node for it, or a container that cannot be made."""
-    waiting = _part(state, "waiting")
-    if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
-        return ": ".join(filter(None, (waiting.get("reason"), waiting.get("message"))))
+    before = [_part(one, "state") for one in status.get("initContainerStatuses") or ()]
+    for waiting in (_part(one, "waiting") for one in (*before, *states)):
+        if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+            return ": ".join(filter(None, (waiting.get("reason"), waiting.get("message"))))
     for one in status.get("conditions") or ():
         if one.get("type") == "PodScheduled" and one.get("status") == "False":
             return ": ".join(filter(None, (one.get("reason"), one.get("message"))))

@@ -7,6 +7,8 @@ from typing import Final
 from scheduler.core.terms import require
 
 IMAGE_FORM: Final = "the name of a container image, such as registry.example.org/team/train:1.2"
+MAX_MANIFEST_CHARS: Final = 65_536
+"""Of a manifest as JSON, without spaces: a tenth of what Kubernetes itself would store."""
 _IMAGE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,1023}")
 
 
@@ -16,18 +18,39 @@ class JobKubernetes:
 
     Args:
         image: the container image that its command runs in.
+        manifest: the user's own Job, as a JSON text in ASCII, which is run in place of a command.
 
     Raises:
-        InvalidJobError: what cannot be the name of an image.
+        InvalidJobError: what cannot be the name of an image, a manifest that is too long, or both of them.
     """
 
     image: str | None = None
+    manifest: str | None = None
 
     def __post_init__(self) -> None:
         if self.image is not None:
-            is_name = _IMAGE.fullmatch(self.image) is not None
-            require(is_name, "kubernetes.image", self.image, IMAGE_FORM)
+            require(is_image(self.image), "kubernetes.image", self.image, IMAGE_FORM)
+        if self.manifest is not None:
+            n_chars = len(self.manifest)
+            require(
+                n_chars <= MAX_MANIFEST_CHARS,
+                "kubernetes.manifest",
+                f"{n_chars} characters",
+                f"at most {MAX_MANIFEST_CHARS} characters of JSON; keep scripts and data in an image or a ConfigMap",
+            )
+            require(
+                self.image is None,
+                "kubernetes.image",
+                self.image,
+                "absent beside a manifest, whose containers name their images",
+            )
 
     def asked(self) -> dict[str, str]:
         """Every term that the job states, by the name of its field, as a text for people."""
-        return {} if self.image is None else {"image": self.image}
+        image = {} if self.image is None else {"image": self.image}
+        return image if self.manifest is None else {"manifest": "a Job of its own"}
+
+
+def is_image(text: str) -> bool:
+    """Whether it can be the name of a container image."""
+    return _IMAGE.fullmatch(text) is not None
