@@ -24,5 +24,7 @@ def try_job(client: KubeClient, document: dict[str, Any], *, namespace: str) -> 
             return Trial()
         if error.kind not in _FOR_GOOD:
             return _NOTHING_KNOWN
-        return Trial(refused=explained(error, namespace), field=error.field)
+        # Its name is that of one run, and what is said holds for others, too.
+        words = explained(error, namespace).replace(document["metadata"]["name"], "of the run")
+        return Trial(refused=words, field=error.field)
     return Trial()

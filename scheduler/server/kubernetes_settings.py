@@ -10,7 +10,7 @@ from scheduler.core.errors import InvalidJobError
 from scheduler.core.kubernetes_terms import JobKubernetes
 from scheduler.server.fields import DurationS, Strict
 
-KubernetesTerm = Literal["image"]
+KubernetesTerm = Literal["image", "manifest"]
 """What a job may state of Kubernetes, where its site allows it."""
 DEFAULT_GPU: Final = "nvidia.com/gpu"
 _LABEL_NAME: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
@@ -77,7 +77,7 @@ class KubernetesSettings(Strict):
         volumes: further claims, such as for data.
         start_within: a run that has not started by then is taken back, and planned anew.
         keep: how long Jobs that have ended stay.
-        allow: which terms a job may set for itself.
+        allow: which terms a job may set for itself; `manifest`: its pods are then what the user writes.
         adopt: plan the Jobs that users create themselves, where their annotations ask for it: `true` for those in
             the same namespace, or a list of namespaces.
     """

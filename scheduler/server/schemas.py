@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
@@ -27,6 +27,7 @@ from scheduler.core.terms import (
 from scheduler.core.timegrid import format_instant
 from scheduler.server.document_errors import describe_errors
 from scheduler.server.fields import Amount, DurationS, Instant, Strict, ZeroOrDurationS
+from scheduler.server.manifest_form import as_text
 
 JOB_SCHEMA: Final = "gridtide/job/v1"
 LATER: Final = {
@@ -126,6 +127,10 @@ class KubernetesSpec(Strict):
     """What the job asks of Kubernetes; its site decides which of it a job may set."""
 
     image: str | None = Field(default=None, description="container image that the command runs in")
+    manifest: dict[str, Any] | None = Field(
+        default=None,
+        description="a Job (batch/v1) in place of a command; its annotations may state fields",
+    )
 
 
 class JobSpec(Strict):
@@ -298,7 +303,7 @@ def build_job(
         env=_env(spec.env),
         workdir=spec.workdir,
         slurm=_slurm(spec),
-        kubernetes=JobKubernetes(**spec.kubernetes.model_dump()) if spec.kubernetes else None,
+        kubernetes=_kubernetes(spec),
     )
 
 
@@ -407,6 +412,14 @@ def _slurm(spec: JobSpec) -> JobSlurm | None:
         time_limit_s=asked.time_limit,
         options=tuple(asked.options.items()),
     ).named(spec.name)
+
+
+def _kubernetes(spec: JobSpec) -> JobKubernetes | None:
+    asked = spec.kubernetes
+    if asked is None:
+        return None
+    manifest = None if asked.manifest is None else as_text(asked.manifest)
+    return JobKubernetes(image=asked.image, manifest=manifest)
 
 
 def _options(spec: JobSpec, hardware: HardwareTable) -> tuple[ResourceOption, ...]:

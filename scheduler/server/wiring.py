@@ -56,6 +56,7 @@ from scheduler.service.planning import Planning, PlanningPolicy
 from scheduler.service.queue_waits import QueueWaits
 from scheduler.service.run_times import RunTimes
 from scheduler.service.sparing_archive import SparingArchive
+from scheduler.service.trials import Trials
 from scheduler.service.watcher import Watcher
 
 _MINUTE_S: Final = 60.0
@@ -81,6 +82,7 @@ class Service:
     lifecycle: Lifecycle
     experience: Experience
     clusters: Mapping[str, ClusterAdapter]
+    trials: Trials
     stop: Stop
 
     def own_checks(self) -> list[Check]:
@@ -219,6 +221,7 @@ def build_service(settings: Settings) -> Service:
         lifecycle=lifecycle,
         experience=experience,
         clusters=clusters,
+        trials=Trials(clusters=clusters, fleet=fleet),
         stop=stop,
     )
 
