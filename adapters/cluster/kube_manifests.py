@@ -126,10 +126,7 @@ def overruled(manifest: Document) -> list[str]:
     meta, spec = manifest.get("metadata") or {}, manifest["spec"]
     labels = {**(meta.get("labels") or {})}
     labels |= (spec["template"].get("metadata") or {}).get("labels") or {}
-    lines = []
-    if meta.get("name") or meta.get("generateName"):
-        lines.append("metadata.name: each run is a Job of its own, named after the job's id")
-    lines += [
+    lines = [
         f"metadata.labels.{key}: {labels[key]!r} gives way to Gridtide's own, by which it finds its Jobs"
         for key in _OURS
         if key in labels

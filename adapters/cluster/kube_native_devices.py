@@ -13,11 +13,12 @@ _CPU: Final = "cpu"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """An accelerator, and how many in all; or why it is none of ours."""
+    """An accelerator, and how many in all; or why it is none of ours, and which it might mean where that is open."""
 
     accelerator: str | None
     gpus: int
     trouble: str | None = None
+    candidates: tuple[str, ...] = ()
 
 
 def find_wanted(
@@ -63,9 +64,8 @@ def _named(job: KubeNative, devices: Mapping[str, KubeDevice], resource: str) ->
         for name, one in sorted(of_kind.items())
     )
     if names:
-        return _none(
-            f"it asks for {resource} without saying which; state a nodeSelector ({labels})"
-        )
+        why = f"it asks for {resource} without saying which; state a nodeSelector ({labels})"
+        return Wanted(None, 0, why, tuple(names))
     return _none(
         f"it asks for {resource} on nodes other than those that are planned with ({labels})"
     )

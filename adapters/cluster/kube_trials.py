@@ -24,7 +24,11 @@ def try_job(client: KubeClient, document: dict[str, Any], *, namespace: str) -> 
             return Trial()
         if error.kind not in _FOR_GOOD:
             return _NOTHING_KNOWN
-        # Its name is that of one run, and what is said holds for others, too.
-        words = explained(error, namespace).replace(document["metadata"]["name"], "of the run")
-        return Trial(refused=words, field=error.field)
+        return Trial(refused=_words(explained(error, namespace), document), field=error.field)
     return Trial()
+
+
+def _words(said: str, document: dict[str, Any]) -> str:
+    """Without the name, which is that of one run: what is said holds for others, too."""
+    name = document["metadata"]["name"]
+    return said.replace(f'Job.batch "{name}" is invalid: ', "").replace(f'"{name}" ', "")

@@ -20,7 +20,6 @@ _NOT_BESIDE: Final[Mapping[str, str]] = {
     "workdir": "the manifest's containers have their own",
     "elastic": "the manifest states how many devices it takes",
 }
-_HINT: Final = "; resources.accelerators (--gpus) says which is meant where several are"
 _WHENS: Final = ("deadline", "patience")
 
 
@@ -81,7 +80,18 @@ def _words(native: KubeNative, stated: Document) -> Document:
         fields["interruptible"] = fields.get("interruptible", True) if how is True else how
     if native.limit_s is not None:
         fields.setdefault("duration", format_duration(native.limit_s))
+    if "duration" not in stated | fields:
+        raise _unstated("duration", "how long it runs, such as 4h")
+    if not {*_WHENS} & (stated | fields).keys():
+        raise _unstated("deadline", "by when it is to have ended")
     return fields
+
+
+def _unstated(field: str, what: str) -> InvalidJobError:
+    return InvalidJobError(
+        f"{field}: not stated; say {what}, in the annotation gridtide.dev/{field} or as --{field}",
+        field=field,
+    )
 
 
 def fit(
@@ -113,7 +123,7 @@ def fit(
     troubles |= {name: one.trouble for name, one in found.items() if one.trouble is not None}
     taking = tuple(name for name in found if name not in troubles)
     if not taking:
-        raise _nowhere(troubles, hint="" if is_stated else _HINT)
+        raise _nowhere(troubles)
     if is_stated:
         return _with_nodes(spec, native), taking
     kinds = {(one.accelerator, one.gpus) for name, one in found.items() if name in taking}
@@ -133,7 +143,14 @@ def fit(
 
 
 def _of_template(native: KubeNative, places: Mapping[str, ManifestPlace]) -> dict[str, Wanted]:
-    return {name: place.wanted(native) for name, place in places.items()}
+    return {name: _with_hint(place.wanted(native)) for name, place in places.items()}
+
+
+def _with_hint(wanted: Wanted) -> Wanted:
+    if not wanted.candidates:
+        return wanted
+    hint = f"{wanted.trouble}, or resources.accelerators (--gpus {wanted.candidates[0]}:COUNT)"
+    return Wanted(None, 0, hint)
 
 
 def _of_stated(
@@ -200,6 +217,9 @@ def _require_pausable(spec: JobSpec, manifest: Document, native: KubeNative) -> 
     )
 
 
-def _nowhere(troubles: Mapping[str, str], *, hint: str) -> InvalidJobError:
-    words = "; ".join(f"{name}: {why}" for name, why in troubles.items())
-    return InvalidJobError(f"{MANIFEST}: no cluster can run it: {words}{hint}", field=MANIFEST)
+def _nowhere(troubles: Mapping[str, str]) -> InvalidJobError:
+    words = "; ".join(
+        f"{' and '.join(name for name, one in troubles.items() if one == why)}: {why}"
+        for why in dict.fromkeys(troubles.values())
+    )
+    return InvalidJobError(f"{MANIFEST}: no cluster can run it: {words}", field=MANIFEST)

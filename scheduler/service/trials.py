@@ -156,13 +156,21 @@ class Trials:
         refusing = {name: one for name, one in said.items() if one is not None and one.refused}
         if not refusing:
             return Tried(job=job)
-        words = "; ".join(f"{name} refuses it: {one.refused}" for name, one in refusing.items())
-        words = words[:_SAID_CHARS]
+        words = _words(refusing)
         if len(refusing) == len(said):
             return _refusal(job, words, next(iter(refusing.values())))
         allowed = [one.cluster_id for one in self._fleet if job.allows(one)]
         left = tuple(one for one in allowed if one not in refusing)
         return Tried(job=replace(job, cluster_ids=left), note=f"it goes elsewhere: {words}")
+
+
+def _words(refusing: Mapping[str, Trial]) -> str:
+    """Who says what, each thing once."""
+    said = dict[str, list[str]]()
+    for name, trial in refusing.items():
+        said.setdefault(trial.refused, []).append(name)
+    each = (f"refused by {' and '.join(names)}: {why}" for why, names in said.items())
+    return "; ".join(each)[:_SAID_CHARS]
 
 
 def trial_of(job: Job, option: ResourceOption) -> Dispatch:
@@ -193,6 +201,4 @@ def _refusal(job: Job, words: str, first: Trial) -> InvalidJobError:
     has_manifest = job.kubernetes is not None and job.kubernetes.manifest is not None
     place = "kubernetes.manifest" if has_manifest else "kubernetes"
     field = f"{place}.{first.field}" if first.field and has_manifest else place
-    return InvalidJobError(
-        f"{field}: no cluster that the job may use would take it: {words}", field=field
-    )
+    return InvalidJobError(f"{field}: no cluster takes it: {words}", field=field)
