@@ -96,6 +96,7 @@ class Planning:
         self._lifecycle = lifecycle
         self._clock = clock
         self._policy = policy
+        self._experience = experience
         self._outlooks = experience.outlooks
         self._requests = Requests(fleet=fleet, moves=policy.moves, experience=experience)
         self._lock = threading.Lock()
@@ -148,6 +149,12 @@ class Planning:
             return True
         is_paused = record.state is _S.SUSPENDED
         return is_paused and self._rest_planned.get(record.job.job_id) != ran(record)
+
+    def learn_anew(self) -> None:
+        """Reads again what other processes learned from runs, and plans anew at the next chance."""
+        self._experience.run_times.forget_all()
+        self._experience.queue_waits.read()
+        self._planned_on = None
 
     def observe(self, records: Iterable[JobRecord]) -> None:
         """Takes note of the active jobs, so that admissions count what they hold."""
