@@ -91,6 +91,11 @@ class Cycle:
         self._scheduler: BackgroundScheduler | None = None
         self.report: Final = TickReport()
 
+    @property
+    def is_leading(self) -> bool:
+        """Whether this process plans and dispatches now."""
+        return self._leadership.is_leading()
+
     def tick(self) -> TickReport:
         """One pass: watch, give up what waits in vain, adopt, plan, dispatch, tell, settle accounts.
 
@@ -106,21 +111,21 @@ class Cycle:
             found = self._guard("read", self._store.active_jobs, None)
             if found is None:
                 return self.report  # an empty answer would look as if the fleet were free
-            if not is_leading or self._leadership.changes != self._changes:
-                self._changes = self._leadership.changes
-                self._guard("read", self._stages.planning.learn_anew, None)
-            records = self._pass(found) if is_leading else self._follow(found)
+            if is_leading:
+                records = self._pass(found)
+            else:
+                records = found
+                self._guard("follow", lambda: self._stages.planning.follow(found), None)
             self.report.ticks += 1
             self.report.active = len(records)
             self.report.last_ended_at = self._clock.now()
             self._last_tick_s = time.monotonic() - began_s
             return self.report
 
-    def _follow(self, records: list[JobRecord]) -> list[JobRecord]:
-        self._stages.planning.observe(records)
-        return records
-
     def _pass(self, records: list[JobRecord]) -> list[JobRecord]:
+        if self._leadership.changes != self._changes:
+            self._changes = self._leadership.changes
+            self._stage("read", self._stages.planning.take_over, None)
         # 2. What became of the runs?
         records = self._stage("watch", lambda: self._stages.watcher.run(records), records)
         # 3. Which wait in vain for another?

@@ -14,7 +14,7 @@ from scheduler.ports import Check, JobStore
 
 _log = structlog.get_logger(__name__)
 _RENEW_AFTER: Final = 1 / 3
-"""Share of a lease after which it is renewed, and so often others look whether it is free."""
+"""Share of a lease after which it is renewed."""
 _TRUSTED: Final = 0.95
 """Share of a lease for which its holder believes in it: clocks do not run alike."""
 _ASKED: Final = "tick_asked"
@@ -53,7 +53,7 @@ class Leadership:
         self._lock = threading.Lock()
         self._fence = 0
         self._leads_until_s = 0.0
-        self._asked_at_s: float | None = None
+        self._asked_at_s = 0.0
         self._is_resigned = False
         self._wants_tick = False
         self._seen_wish: str | None = None
@@ -81,15 +81,12 @@ class Leadership:
             )
 
     def keep(self) -> bool:
-        """Renews the lease, or takes it if it is free, where that is due; whether this process leads."""
+        """Takes the lease if it is free, renews it where that is due; whether this process leads."""
         with self._lock:
             if not self._stands or self._is_resigned:
                 return False
             now_s = boot_s()
-            is_due = (
-                self._asked_at_s is None or now_s >= self._asked_at_s + self._for_s * _RENEW_AFTER
-            )
-            if is_due:
+            if not self.is_leading() or now_s >= self._asked_at_s + self._for_s * _RENEW_AFTER:
                 self._ask(now_s)
             return self.is_leading()
 

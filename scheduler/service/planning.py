@@ -150,10 +150,15 @@ class Planning:
         is_paused = record.state is _S.SUSPENDED
         return is_paused and self._rest_planned.get(record.job.job_id) != ran(record)
 
-    def learn_anew(self) -> None:
-        """Reads again what other processes learned from runs, and plans anew at the next chance."""
-        self._experience.run_times.forget_all()
-        self._experience.queue_waits.read()
+    def follow(self, records: Iterable[JobRecord]) -> None:
+        """Takes note of what another process plans, so that admissions here count it."""
+        self._outlooks.refresh()
+        self._experience.learn_anew()
+        self.observe(records)
+
+    def take_over(self) -> None:
+        """Begins anew, after another process may have planned."""
+        self._experience.learn_anew()
         self._planned_on = None
 
     def observe(self, records: Iterable[JobRecord]) -> None:
