@@ -29,7 +29,7 @@ from scheduler.ports.clusters import (
     TryingCluster,
 )
 from scheduler.ports.intensity import ForecastSource, HistorySource, Quota, SourceInfo
-from scheduler.ports.store import Event, JobStore, NewJob
+from scheduler.ports.store import Event, JobStore, Lease, NewJob
 from scheduler.ports.weather import WeatherInfo, WeatherSource
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "HistorySource",
     "IntensityArchive",
     "JobStore",
+    "Lease",
     "NativeJob",
     "NewJob",
     "News",
