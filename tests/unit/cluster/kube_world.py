@@ -99,6 +99,7 @@ def open_cluster(
     capacity: Mapping[str, int] | None = None,
     checkpoint_claim: str | None = "kept",
     image: str = "python:3.12",
+    make: type[KubernetesCluster] = KubernetesCluster,
     **fields: Any,
 ) -> KubernetesCluster:
     terms = KubeTerms(
@@ -107,7 +108,7 @@ def open_cluster(
         checkpoint_claim=checkpoint_claim,
         instance=instance,
     )
-    return KubernetesCluster(
+    return make(
         "east",
         client=client_of(bed, context),
         namespace=namespace,
