@@ -15,6 +15,7 @@ from adapters.cluster.kube_refusals import (
     KubeSilentError,
     Refusal,
     refusal_of,
+    warnings_of,
 )
 
 Document = dict[str, Any]
@@ -102,8 +103,11 @@ class KubeClient:
         params = _STRICT | (_DRY if is_dry else {})
         return self._json("POST", path, params=params, document=document)
 
-    def try_create(self, path: str, document: Document, *, within_s: float) -> None:
-        """Creates it for show: the server checks it and asks quotas and policies, but keeps nothing. Asked once."""
+    def try_create(self, path: str, document: Document, *, within_s: float) -> tuple[str, ...]:
+        """What the server warns of when it creates the object for show. Asked once.
+
+        It checks it and asks quotas and policies, but keeps nothing.
+        """
         wish = Wish(
             method="POST",
             path=path,
@@ -112,7 +116,7 @@ class KubeClient:
             read_s=within_s,
             is_once=True,
         )
-        self._answer(wish)
+        return warnings_of(self._answer(wish))
 
     def merge_patch(self, path: str, patch: Document) -> Document:
         """The object after the patch."""

@@ -138,7 +138,13 @@ class KubeLink:
                 raise KubeSilentError(why, was_sent=True)
             if time.monotonic() > until_s:
                 raise KubeSilentError(f"took longer than {self.limits.total_s:g} s", was_sent=True)
-        return Answer(reply.status_code, bytes(body), reply.headers.get("retry-after", ""))
+        headers = reply.headers
+        return Answer(
+            reply.status_code,
+            bytes(body),
+            retry_after=headers.get("retry-after", ""),
+            warnings=tuple(headers.get_list("warning")),
+        )
 
     def events(self, reply: httpx.Response) -> Iterator[dict[str, Any]]:
         """The events of a watch. Raises KubeSilentError for what is none."""

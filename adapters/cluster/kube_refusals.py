@@ -12,6 +12,7 @@ _NO_RIGHT: Final = re.compile(
     r"User \"(?P<user>[^\"]*)\" cannot (?P<right>\w+ resource \"[\w./-]+\")"
 )
 _QUOTA: Final = "exceeded quota"
+_WARNING: Final = re.compile(r'299 \S+ "(.*)"')
 
 
 class Refusal(StrEnum):
@@ -106,11 +107,18 @@ KubeError = KubeRefusedError | KubeSilentError
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came with a status code."""
+    """What came with a status code; `warnings` are headers, as they were sent."""
 
     code: int
     body: bytes
     retry_after: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def warnings_of(answer: Answer) -> tuple[str, ...]:
+    """What the server warns of, such as `would violate PodSecurity "restricted:latest": ...`."""
+    found = (_WARNING.fullmatch(header.strip()) for header in answer.warnings)
+    return tuple(_one_line(re.sub(r"\\(.)", r"\1", one[1])) for one in found if one)
 
 
 def refusal_of(answer: Answer) -> KubeRefusedError:

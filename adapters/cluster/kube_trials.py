@@ -16,7 +16,7 @@ _NOTHING_KNOWN: Final = Trial(is_answered=False)
 def try_job(client: KubeClient, document: dict[str, Any], *, namespace: str) -> Trial:
     """What the server says to that Job. A quota that is exceeded, or a right that we lack, is no fault of it."""
     try:
-        client.try_create(path_of("jobs", namespace), document, within_s=TRIAL_S)
+        warnings = client.try_create(path_of("jobs", namespace), document, within_s=TRIAL_S)
     except KubeSilentError:
         return _NOTHING_KNOWN
     except KubeRefusedError as error:
@@ -25,7 +25,7 @@ def try_job(client: KubeClient, document: dict[str, Any], *, namespace: str) -> 
         if error.kind not in _FOR_GOOD:
             return _NOTHING_KNOWN
         return Trial(refused=_words(explained(error, namespace), document), field=error.field)
-    return Trial()
+    return Trial(warned="; ".join(warnings))
 
 
 def _words(said: str, document: dict[str, Any]) -> str:

@@ -190,11 +190,13 @@ class Trial:
     Args:
         refused: why it would refuse the run for good; empty where it would not, or does not say.
         field: what of the run is wrong, in the cluster's own terms, as far as it says.
+        warned: what it warns of, where it would take the run.
         is_answered: False where nothing is known: no answer in time, or one that has nothing to do with the run.
     """
 
     refused: str = ""
     field: str = ""
+    warned: str = ""
     is_answered: bool = True
 
 

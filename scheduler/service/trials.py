@@ -42,7 +42,7 @@ class Tried:
 
     Args:
         job: bound to the clusters that do not refuse it.
-        note: which ones do, and why; None where none does.
+        note: which ones do, and why, and what others warn of; None where there is nothing to say.
     """
 
     job: Job
@@ -153,23 +153,26 @@ class Trials:
         return is_resting or self._recall(name, shape) is not None
 
     def _verdict(self, job: Job, said: Mapping[str, Trial | None]) -> Tried | InvalidJobError:
-        refusing = {name: one for name, one in said.items() if one is not None and one.refused}
+        answers = {name: trial for name, trial in said.items() if trial is not None}
+        refusing = {name: one.refused for name, one in answers.items() if one.refused}
+        warning = {name: one.warned for name, one in answers.items() if one.warned}
+        if refusing and len(refusing) == len(said):
+            return _refusal(job, _words("refused by", refusing), answers[next(iter(refusing))])
+        notes = [_words("with a warning from", warning)] if warning else []
         if not refusing:
-            return Tried(job=job)
-        words = _words(refusing)
-        if len(refusing) == len(said):
-            return _refusal(job, words, next(iter(refusing.values())))
+            return Tried(job=job, note="; ".join(notes) or None)
+        notes.insert(0, f"it goes elsewhere: {_words('refused by', refusing)}")
         allowed = [one.cluster_id for one in self._fleet if job.allows(one)]
         left = tuple(one for one in allowed if one not in refusing)
-        return Tried(job=replace(job, cluster_ids=left), note=f"it goes elsewhere: {words}")
+        return Tried(job=replace(job, cluster_ids=left), note="; ".join(notes))
 
 
-def _words(refusing: Mapping[str, Trial]) -> str:
+def _words(verb: str, said: Mapping[str, str]) -> str:
     """Who says what, each thing once."""
-    said = dict[str, list[str]]()
-    for name, trial in refusing.items():
-        said.setdefault(trial.refused, []).append(name)
-    each = (f"refused by {' and '.join(names)}: {why}" for why, names in said.items())
+    by_words = dict[str, list[str]]()
+    for name, words in said.items():
+        by_words.setdefault(words, []).append(name)
+    each = (f"{verb} {' and '.join(names)}: {words}" for words, names in by_words.items())
     return "; ".join(each)[:_SAID_CHARS]
 
 

@@ -166,7 +166,7 @@ def test_many_jobs_of_a_shape_are_tried_once(opened: Opened, bed: KubeBed) -> No
     client, service = opened
     # A second trial would be served, and west would be taken for one that takes them.
     bed.fault("west", **POLICY, count=1, match=TRIALS)
-    asked = [job(name=f"j{index}", kubernetes={"image": "many:1"}) for index in range(200)]
+    asked = [job(name=f"j{index}", kubernetes={"image": "many:1"}) for index in range(30)]
     client.post("/v1/jobs:batch", json={"jobs": asked}, timeout=60).raise_for_status()
     client.post("/v1/jobs", json=asked[0]).raise_for_status()
     places = {record.job.cluster_ids for record in service.store.active_jobs()}

@@ -10,18 +10,11 @@ import pytest
 from adapters.cluster.kube_client import path_of
 from adapters.cluster.kubernetes import KubernetesCluster
 from scheduler.ports import Trial, TryingCluster
-from tests.unit.cluster.kube_world import NAMESPACE, KubeBed, open_cluster, running_bed
+from tests.unit.cluster.kube_world import NAMESPACE, KubeBed, open_cluster
 from tests.unit.cluster.manifests import as_terms, manifest
 from tests.unit.cluster.runs import Runs
 
 TRIALS = "POST .*/jobs.*dryRun=All"
-
-
-@pytest.fixture
-def bed() -> Iterator[KubeBed]:
-    bed = running_bed()
-    yield bed
-    bed.fault("east")
 
 
 @pytest.fixture

@@ -205,3 +205,13 @@ def test_memory_of_shapes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_long_words_are_cut() -> None:
     found = ask(trials(east=Asked(Trial(refused="x" * 5000)), west=Asked()))
     assert len(found.note) < 1100
+
+
+def test_warning_of_a_cluster_that_takes_it_is_passed_on() -> None:
+    warned = Asked(Trial(warned="would violate PodSecurity"))
+    found = ask(trials(east=warned, west=Asked()))
+    assert found.job.cluster_ids == ()
+    assert found.note == "with a warning from east: would violate PodSecurity"
+    found = ask(trials(east=warned, west=Asked(NO)))
+    assert found.note.startswith("it goes elsewhere: refused by west: ")
+    assert found.note.endswith("with a warning from east: would violate PodSecurity")
