@@ -19,6 +19,7 @@ class JobKubernetes:
     Args:
         image: the container image that its command runs in.
         manifest: the user's own Job, as a JSON text in ASCII, which is run in place of a command.
+        grace_s: seconds that its pods want after SIGTERM, where that is more than what is usual.
 
     Raises:
         InvalidJobError: what cannot be the name of an image, a manifest that is too long, or both of them.
@@ -26,6 +27,7 @@ class JobKubernetes:
 
     image: str | None = None
     manifest: str | None = None
+    grace_s: int = 0
 
     def __post_init__(self) -> None:
         if self.image is not None:

@@ -12,6 +12,7 @@ from adapters.cluster.kube_native_record import HOLD, MARKS
 from adapters.cluster.kube_records import DEVICES, ENDING, OUTCOME, RUN
 from scheduler.core.errors import InvalidJobError
 from scheduler.core.kubernetes_terms import IMAGE_FORM, is_image
+from scheduler.core.names import suggest
 from scheduler.core.terms import MAX_GPUS
 from scheduler.server.document_errors import describe_errors
 
@@ -35,6 +36,8 @@ _REFUSED: Final[Mapping[str, str]] = {
     "metadata.finalizers": "they would keep a Job that Gridtide takes back; leave them out",
 }
 """What would break how runs are kept apart, started once, and followed to their end."""
+_META: Final = ("name", "generateName", "namespace", "labels", "annotations")
+"""What a user writes there."""
 _OURS: Final = frozenset({*MARKS, RUN, DEVICES, ENDING, OUTCOME})
 _LINE: Final = 500
 _Texts = dict[str, str]
@@ -150,6 +153,11 @@ def as_text(manifest: Mapping[str, Any]) -> str:
         raise refused("", f"no JSON: {error}") from error
 
 
+def grace_of(manifest: Mapping[str, Any]) -> int:
+    """Seconds that its pods want after SIGTERM; 0 where it does not say."""
+    return _at(manifest, "spec.template.spec.terminationGracePeriodSeconds") or 0
+
+
 def refused(path: str, why: str) -> InvalidJobError:
     """The error for what stands there in a manifest."""
     field = f"{MANIFEST}.{path}" if path else MANIFEST
@@ -157,6 +165,9 @@ def refused(path: str, why: str) -> InvalidJobError:
 
 
 def _troubles(manifest: Mapping[str, Any], form: _Manifest) -> Iterator[tuple[str, str]]:
+    for name, value in (manifest.get("metadata") or {}).items():
+        if name not in _META and value is not None:
+            yield f"metadata.{name}", f"not a field that is taken; {suggest(name, _META)}"
     for name in (form.metadata.annotations or {}) if form.metadata else ():
         if name in _OURS:
             yield f"metadata.annotations.{name}", "Gridtide itself writes it; take it off"

@@ -27,7 +27,7 @@ from scheduler.core.terms import (
 from scheduler.core.timegrid import format_instant
 from scheduler.server.document_errors import describe_errors
 from scheduler.server.fields import Amount, DurationS, Instant, Strict, ZeroOrDurationS
-from scheduler.server.manifest_form import as_text
+from scheduler.server.manifest_form import as_text, grace_of
 
 JOB_SCHEMA: Final = "gridtide/job/v1"
 LATER: Final = {
@@ -418,8 +418,10 @@ def _kubernetes(spec: JobSpec) -> JobKubernetes | None:
     asked = spec.kubernetes
     if asked is None:
         return None
-    manifest = None if asked.manifest is None else as_text(asked.manifest)
-    return JobKubernetes(image=asked.image, manifest=manifest)
+    if asked.manifest is None:
+        return JobKubernetes(image=asked.image)
+    manifest = as_text(asked.manifest)
+    return JobKubernetes(image=asked.image, manifest=manifest, grace_s=grace_of(asked.manifest))
 
 
 def _options(spec: JobSpec, hardware: HardwareTable) -> tuple[ResourceOption, ...]:

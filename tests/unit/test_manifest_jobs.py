@@ -13,6 +13,7 @@ from scheduler.core.errors import InvalidJobError
 from scheduler.core.job import JobRecord, JobState
 from scheduler.server.manifest_jobs import fit, with_manifest
 from scheduler.server.schemas import JobSpec, parse_job_spec
+from scheduler.service import dispatcher
 from tests.unit.cluster.manifests import Document, manifest
 from tests.unit.core.builders import T0, baseline
 from tests.unit.test_schemas import make
@@ -146,6 +147,7 @@ def test_what_is_empty_by_habit_is_left_out() -> None:
         ({"meta": {"uid": "u"}}, "metadata.uid", "exists already"),
         ({"meta": {"ownerReferences": [{"kind": "X"}]}}, "metadata.ownerReferences", "its owner"),
         ({"meta": {"finalizers": ["a/b"]}}, "metadata.finalizers", "takes back"),
+        ({"meta": {"lables": {"a": "b"}}}, "metadata.lables", "did you mean labels"),
         ({"meta": {"labels": {"a": 1}}}, "metadata.labels.a", "not valid"),
         ({"job": {"selector": {"matchLabels": {}}, "manualSelector": True}}, "spec.selector", "itself"),
         ({"job": {"manualSelector": True}}, "spec.manualSelector", "itself"),
@@ -331,6 +333,12 @@ def test_limit_that_would_end_the_run_early_is_refused() -> None:
 
 def job_of(made: Document) -> Any:
     return make(**filled(made), resources={"accelerators": "H100:1"})
+
+
+@pytest.mark.parametrize(("stated", "grace_s"), [(None, 30), (5, 30), (900, 900)])
+def test_pods_that_want_longer_to_leave_are_given_it(stated: int | None, grace_s: int) -> None:
+    pod = {} if stated is None else {"terminationGracePeriodSeconds": stated}
+    assert dispatcher.grace_s(job_of(document(pod=pod))) == grace_s
 
 
 def test_manifest_survives_the_store() -> None:

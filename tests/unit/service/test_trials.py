@@ -85,6 +85,9 @@ def test_job_that_is_taken_stays_as_it_is() -> None:
     assert ask(made, one) == Tried(job=one)
     (dispatch,) = east.asked
     assert dispatch.name == f"{one.job_id}.1.0"
+    assert (dispatch.command, dispatch.env) == (("true",), ()), (
+        "what is not of the shape is not tried"
+    )
 
 
 def test_one_trial_serves_all_jobs_of_a_shape() -> None:
