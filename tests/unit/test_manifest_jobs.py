@@ -147,7 +147,7 @@ def test_what_is_empty_by_habit_is_left_out() -> None:
         ({"meta": {"uid": "u"}}, "metadata.uid", "exists already"),
         ({"meta": {"ownerReferences": [{"kind": "X"}]}}, "metadata.ownerReferences", "its owner"),
         ({"meta": {"finalizers": ["a/b"]}}, "metadata.finalizers", "takes back"),
-        ({"meta": {"lables": {"a": "b"}}}, "metadata.lables", "did you mean labels"),
+        ({"meta": {"labelz": {"a": "b"}}}, "metadata.labelz", "did you mean labels"),
         ({"meta": {"labels": {"a": 1}}}, "metadata.labels.a", "not valid"),
         ({"job": {"selector": {"matchLabels": {}}, "manualSelector": True}}, "spec.selector", "itself"),
         ({"job": {"manualSelector": True}}, "spec.manualSelector", "itself"),
