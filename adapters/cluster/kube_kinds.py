@@ -139,8 +139,8 @@ def part(document: Document, *path: str) -> Document:
 
 
 def parts(document: Document, key: str) -> list[Document]:
-    """The objects of a list; none where there is none."""
-    return [one for one in document.get(key) or () if isinstance(one, dict)]
+    """The objects of a list; none where there is none. What is no object raises AttributeError where it is read."""
+    return list(document.get(key) or ())
 
 
 def _count(value: object, default: int = 1) -> int:
