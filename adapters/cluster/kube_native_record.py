@@ -95,6 +95,7 @@ class KubeNative(KubeJob):
         limit_s: `activeDeadlineSeconds`.
         barrier: why it is not ours to start, whatever it asks for; empty where it is.
         digest: of all that it asks for; another one means that it was changed.
+        is_child: another job or controller made it, and steers it.
         is_leaving: it is being deleted.
     """
 
@@ -106,6 +107,7 @@ class KubeNative(KubeJob):
     limit_s: int | None
     barrier: str
     digest: str
+    is_child: bool
     is_leaving: bool
 
     @property
@@ -201,6 +203,7 @@ def parse_native(document: Document, kind: KubeKind = JOB) -> KubeNative:
         limit_s=limit_s,
         barrier=barrier,
         digest=_digest(words, groups, limit_s, barrier),
+        is_child=_find_owner(meta) is not None,
         is_leaving="deletionTimestamp" in meta,
     )
 
@@ -232,14 +235,21 @@ def _barrier(document: Document, kind: KubeKind, forms: list[PodForm]) -> str:
         return f"it is in Kueue's queue {queue}, which decides on its start; take the label {_QUEUE} off to have it planned"
     if manager not in (None, kind.manager):
         return f"it is managed by {manager}, which decides on its start"
-    for owner in parts(meta, "ownerReferences"):
-        if owner.get("controller") and owner.get("kind") not in _PASSING:
-            return f"it belongs to the {owner.get('kind')} {owner.get('name')}, which decides on its start"
+    if (owner := _find_owner(meta)) is not None:
+        return (
+            f"it belongs to the {owner.get('kind')} {owner.get('name')}, which decides on its start"
+        )
     if any(one.spec.get("resourceClaims") for one in forms):
         return (
             "it asks for devices by resource claims, which are not planned; ask for them as limits"
         )
     return kind.find_barrier(document)
+
+
+def _find_owner(meta: Document) -> Document | None:
+    """Who steers it, beside its user."""
+    owners = (one for one in parts(meta, "ownerReferences") if one.get("controller"))
+    return next((one for one in owners if one.get("kind") not in _PASSING), None)
 
 
 def _group(form: PodForm) -> PodGroup:

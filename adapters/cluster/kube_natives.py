@@ -258,8 +258,8 @@ class KubeNatives:
         """Devices that users' Jobs hold which ask to be planned."""
         taken = Counter[str]()
         for job in self._books.jobs(self._books.places):
-            if not job.asks:
-                continue
+            if not job.asks or job.is_child:
+                continue  # the pods of a child are those of its owner
             # Some kinds leave pods running after their end, for a while or for good.
             is_live = any(pod.is_live for pod in self._books.pods_now(job))
             is_open = not job.is_over and (job.n_pods or not job.is_suspended)

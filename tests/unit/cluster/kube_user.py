@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,14 @@ from adapters.cluster.kube_objects import KubeTerms
 from adapters.hardware_tables import load_hardware
 from scheduler.server.safe_starts import SafeStarts
 from tests.unit.cluster.kube_world import DEVICES, NAMESPACE, KubeBed, client_of
+from tests.unit.cluster.native_user import Steered
+from tests.unit.cluster.runs import wait_until
 
 ASK = {"deadline": "2031-01-01T00:00:00Z", "duration": "1h"}
 SAVING = "trap 'exit 0' TERM; while :; do sleep 0.2 & wait $!; done"
 """A script that goes on until it is asked to leave."""
 Document = dict[str, Any]
+Steer = Callable[..., Steered]
 
 
 def adopting(
@@ -205,6 +209,22 @@ class KubeUser:
     def finish(self) -> None:
         for name in self.names:
             self.client.delete(self.path(name), grace_s=None)
+
+
+def steering(cluster: AdoptingKubernetesCluster, user: KubeUser) -> Steer:
+    """Makes jobs of that user, as the cluster has them."""
+
+    def steer(words: dict[str, str] | None = None, **terms: Any) -> Steered:
+        job = Steered(cluster, user.create(words, **terms))
+        if terms.get("suspend", True):
+            wait_until(lambda: job.is_listed, "the copy has it")
+        return job
+
+    return steer
+
+
+def ahead(**by: float) -> datetime:
+    return datetime.now(UTC).replace(microsecond=0) + timedelta(**by)
 
 
 def name_of(ref: str) -> str:
