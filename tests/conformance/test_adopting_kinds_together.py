@@ -22,7 +22,7 @@ from adapters.cluster.kube_kinds import (
 from adapters.cluster.kube_refusals import KubeRefusedError
 from adapters.hardware_tables import load_hardware
 from scheduler.core.errors import DispatchRejectedError
-from scheduler.ports import RunState
+from scheduler.ports import NativeJob, RunState
 from scheduler.server.safe_starts import SafeStarts
 from tests.fakes.clock import ManualClock
 from tests.unit.cluster.kube_user import (
@@ -85,9 +85,12 @@ def test_jobs_of_a_job_set_are_never_started_by_themselves_whatever_they_ask(
     job = steering(cluster, users(JOB_SET))(**spec)
     name = job.ref.split("/")[2]
     wait_until(lambda: len(owned_jobs(bed, JOB, name)) == 2, "its jobs are there")
-    wait_until(lambda: len(cluster.native_jobs()) == 3, "they are seen")
-    children = [one for one in cluster.native_jobs() if one.ref != job.ref]
-    for child in children:
+
+    def children() -> list[NativeJob]:
+        return [one for one in cluster.native_jobs() if f"/{name}-work-" in one.ref]
+
+    wait_until(lambda: len(children()) == 2, "they are seen")
+    for child in children():
         assert child.trouble == f"it belongs to the JobSet {name}, which decides on its start"
         cluster.adopt(child.ref, job_id="child", guard_at=ahead(seconds=-1))
         with pytest.raises(DispatchRejectedError, match="belongs to the JobSet"):
@@ -109,7 +112,7 @@ def test_job_set_of_a_train_job_is_its_train_job_s(
     job = steering(cluster, users(TRAIN_JOB))()
     name = job.ref.split("/")[2]
     wait_until(lambda: bool(owned_jobs(bed, JOB_SET, name)), "its JobSet is there")
-    assert [one.ref for one in cluster.native_jobs()] == [job.ref]
+    assert [one.ref for one in cluster.native_jobs() if f"/{name}/" in one.ref] == [job.ref]
     job.adopt(ahead(hours=1))
     job.submit()
     job.until(RunState.RUNNING)
