@@ -1,7 +1,7 @@
 """A Kubernetes cluster that also plans the jobs that users create themselves."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from itertools import product
@@ -169,24 +169,32 @@ class AdoptingKubernetesCluster(KubernetesCluster):
         try:
             if not self._knows(kind):
                 return Check(subject=subject, is_ok=False, detail=absent(kind))
-            own = tuple((kind.group, kind.plural, verb) for verb in VERBS)
-            missing = [
-                f"{verb} {resource}"
-                for group, resource, verb in (*own, *_NEEDED)
-                if not self._client.may(verb, resource, group=group, namespace=namespace)
-            ]
+            own = self._missing([(kind.group, kind.plural, verb) for verb in VERBS], namespace)
+            shared = self._missing(_NEEDED, namespace)
         except (KubeRefusedError, KubeSilentError) as error:
             return Check(subject=subject, is_ok=False, detail=explained(error, namespace))
         planned = (
             f"users' own {kind.name}s in namespace {namespace} are planned where they ask for it"
         )
-        if missing == ["create events"]:
+        if [*own, *shared] == ["create events"]:
             said = f"{planned}; it may not create events: they are told by annotations alone"
             return Check(subject=subject, is_ok=True, detail=said)
-        if missing:
-            said = f"in namespace {namespace} it may not {', '.join(missing)}; {role_of(kind)} grants that"
+        if own or shared:
+            roles = dict.fromkeys([role_of(kind)] * bool(own) + [role_of(JOB)] * bool(shared))
+            said = (
+                f"in namespace {namespace} it may not {', '.join([*own, *shared])}; "
+                f"{' and '.join(roles)} grants that"
+            )
             return Check(subject=subject, is_ok=False, detail=said)
         return Check(subject=subject, is_ok=True, detail=planned)
+
+    def _missing(self, rights: Iterable[tuple[str, str, str]], namespace: str) -> list[str]:
+        """Those of these rights, each a group, a resource and a verb, that the login does not have."""
+        return [
+            f"{verb} {resource}"
+            for group, resource, verb in rights
+            if not self._client.may(verb, resource, group=group, namespace=namespace)
+        ]
 
     def _knows(self, kind: KubeKind) -> bool:
         """Whether the cluster serves that kind."""

@@ -61,7 +61,9 @@ def explained(error: KubeError, namespace: str, kind: KubeKind = JOB) -> str:
         case Refusal.LOGIN:
             return f"{error}: the token or certificate is no good, or not any more; renew it"
         case Refusal.RIGHT:
-            return f"{error.missing_right} in namespace {namespace}; {role_of(kind)} {_GRANTS}"
+            is_own = f'"{kind.plural}"' in error.missing_right
+            role = role_of(kind if is_own else JOB)
+            return f"{error.missing_right} in namespace {namespace}; {role} {_GRANTS}"
         case Refusal.MISSING if "namespaces" in error.said:
             return f"there is no namespace {namespace}; make it, or set kubernetes.namespace"
         case Refusal.MISSING if kind is not JOB:

@@ -75,6 +75,7 @@ class KubePod:
     """A pod of a Job.
 
     Args:
+        name: its uid, where it is of a job of another kind than Job.
         owner: whose it is, as `KubeKind.owner` tells: for pods of Jobs the uid.
         index: among the pods of an Indexed Job; 0 where there is one.
         part: which of the jobs or roles of a job of another kind it is of.
@@ -154,7 +155,8 @@ def parse_pod(document: Document, kind: KubeKind = JOB) -> KubePod:
     code = gone.get("exitCode") if kind.has_codes else None
     index = str(labels.get(_INDEX) or "")
     return KubePod(
-        name=str(meta.get("name")),
+        # A PyTorchJob's pods come back under their names: those are no names for what is remembered of them.
+        name=str(meta.get("name" if kind is JOB else "uid")),
         uid=str(meta.get("uid")),
         version=str(meta.get("resourceVersion") or ""),
         owner=kind.owner(labels),
