@@ -227,9 +227,10 @@ def test_user_suspends_a_running_job_and_lets_it_go_on(steered: Steer, user: Kub
     job.adopt(ahead(seconds=-5))
     assert job.native().is_held, "a guard does not lift its user's hold"
     user.suspend(job.ref, to=False)
-    wait_until(lambda: not job.is_listed, "it runs")
+    wait_until(
+        lambda: not job.is_listed and user.note(job.ref, "hold") is None, "that is seen and marked"
+    )
     job.until(RunState.RUNNING)
-    assert user.note(job.ref, "hold") is None
 
 
 def test_cancelled_job_may_be_planned_anew(steered: Steer, user: KubeUser) -> None:
