@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from adapters.clocks import SystemClock
 from adapters.cluster.kube_adopting import AdoptingKubernetesCluster
 from adapters.cluster.kube_guard import KubeGuard
 from adapters.cluster.kube_kinds import JOB, KINDS, RAY_JOB, KubeKind
+from adapters.cluster.kubernetes import KubePatience
 from adapters.hardware_tables import load_hardware
 from scheduler.core.errors import ClusterFullError, DispatchRejectedError
 from scheduler.core.timegrid import format_instant
@@ -21,7 +23,9 @@ from tests.unit.cluster.kube_user import (
     Steer,
     adopting,
     ahead,
+    container,
     name_of,
+    pods,
     steering,
 )
 from tests.unit.cluster.kube_world import NAMESPACE, KubeBed, client_of, running_bed
@@ -201,6 +205,63 @@ def test_pause_and_resume_make_two_stretches(
     assert user.is_suspended(job.ref), "nothing of its user's is deleted"
     assert not job.is_listed
     other.cluster.close()  # type: ignore[attr-defined]
+
+
+def test_pods_that_are_still_leaving_keep_it_running(
+    steered: Steer, kind: KubeKind, tmp_path: Path
+) -> None:
+    ready, leave = tmp_path / "ready", tmp_path / "leave"
+    script = f"trap 'while [ ! -e {leave} ]; do sleep 0.05; done; exit 0' TERM; touch {ready}; while :; do sleep 0.1; done"
+    # Of a RayJob it is the pods of its cluster that count.
+    head = {"headGroupSpec": {"template": pods(container(script, {}))}}
+    job = steered(PAUSABLE, script=script, **({"rayClusterSpec": head} if kind is RAY_JOB else {}))
+    job.adopt(ahead(hours=1))
+    job.submit()
+    job.until(RunState.RUNNING)
+    wait_until(ready.exists, "the script listens")
+    held = 64 - job.cluster.free_devices()["CPU"]
+    assert held == (1 if kind is RAY_JOB else N_PODS[kind.name])
+    job.cluster.pause(job.name, grace_s=30)
+    wait_until(lambda: is_told_to_leave(job, kind), "its controller has seen that")
+    assert job.status().state is RunState.RUNNING
+    assert job.cluster.free_devices()["CPU"] == 64 - held
+    leave.touch()
+    job.until(RunState.FROZEN)
+    assert job.cluster.free_devices()["CPU"] == 64
+
+
+def is_told_to_leave(job: Steered, kind: KubeKind) -> bool:
+    """Whether the job says itself that it is suspended."""
+    document = running_bed().admin("east").get(kind.path(NAMESPACE, name_of(job.ref)))
+    return kind.find_standing(document).is_suspended
+
+
+def test_what_does_not_start_is_given_back_while_there_is_time(
+    bed: KubeBed, user: KubeUser, kind: KubeKind
+) -> None:
+    # No node of the test bed has so many.
+    terms = {"capacity": {"CPU": 64, "H100": 64}, "patience": KubePatience(start_s=2)}
+    wide = adopting(bed, kinds=(kind,), **terms)
+    limits = {"nvidia.com/gpu": "9"}
+    # The head of Ray's cluster would begin without the others.
+    head = {"headGroupSpec": {"template": pods(container("true", limits))}}
+    more = {"rayClusterSpec": head} if kind is RAY_JOB else {}
+    job = steering(wide, user)(limits=limits, **more)
+    job.adopt(ahead(hours=1))
+    job.submit()
+    given_back = job.until(RunState.UNSTARTED)
+    assert given_back.detail.startswith("did not start within 2 s (Kubernetes: ")
+    assert given_back.spans == ()
+    assert job.is_listed, "it waits again"
+    assert not job.native().is_held
+    assert user.is_suspended(job.ref)
+    assert wide.outlook().taken, "fewer are believed to be there"
+    # Once it is late it stays with Kubernetes, which starts it as soon as it can.
+    job.adopt(ahead(seconds=-1))
+    wait_until(lambda: not job.is_listed, "a look starts it")
+    wait_until(lambda: job.status().state is RunState.PENDING, "its pod waits for a node")
+    assert not user.is_suspended(job.ref)
+    wide.close()
 
 
 def test_paused_job_starts_at_its_guard_if_nobody_resumes_it(steered: Steer) -> None:

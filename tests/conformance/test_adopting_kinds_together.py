@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from adapters.cluster.kube_adopting import AdoptingKubernetesCluster
+from adapters.cluster.kube_adopting import VERBS, AdoptingKubernetesCluster
 from adapters.cluster.kube_errors import explained
 from adapters.cluster.kube_guard import KubeGuard
 from adapters.cluster.kube_kinds import (
@@ -20,6 +20,8 @@ from adapters.cluster.kube_kinds import (
     KubeKind,
 )
 from adapters.cluster.kube_refusals import KubeRefusedError
+from adapters.cluster.kube_watch import WatchPace
+from adapters.cluster.kubernetes import KubePatience
 from adapters.hardware_tables import load_hardware
 from scheduler.core.errors import DispatchRejectedError
 from scheduler.ports import NativeJob, RunState
@@ -217,6 +219,25 @@ def test_kind_that_is_missing_is_said_and_stops_no_other(plain_bed: KubeBed) -> 
     assert "it does not know RayJob" in found[hidden].detail
     job.submit()
     assert job.until(RunState.ENDED).exit_code == 0
+    user.finish()
+    cluster.close()
+
+
+def test_kind_that_is_installed_later_is_planned_without_a_restart(plain_bed: KubeBed) -> None:
+    patience = KubePatience(watch=WatchPace(most_s=0.5))
+    cluster = adopting(plain_bed, kinds=(PYTORCH_JOB, JOB), patience=patience)
+    assert cluster.native_jobs() == []
+    admin = plain_bed.admin("east")
+    served = {"name": "v1", "served": True, "storage": True, "subresources": {"status": {}}}
+    names = {"plural": "pytorchjobs", "kind": "PyTorchJob"}
+    spec = {"group": "kubeflow.org", "scope": "Namespaced", "names": names, "versions": [served]}
+    crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    admin.create(crds, {"metadata": {"name": "pytorchjobs.kubeflow.org"}, "spec": spec})
+    role = {"apiGroups": ["kubeflow.org"], "resources": ["pytorchjobs"], "verbs": list(VERBS)}
+    roles = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}/roles/gridtide"
+    admin.merge_patch(roles, {"rules": [*admin.get(roles)["rules"], role]})
+    user = KubeUser(admin, kind=PYTORCH_JOB)
+    steering(cluster, user)()
     user.finish()
     cluster.close()
 

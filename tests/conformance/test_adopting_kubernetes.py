@@ -12,7 +12,6 @@ import pytest
 from adapters.cluster.kube_adopting import AdoptingKubernetesCluster
 from adapters.cluster.kube_client import path_of
 from adapters.cluster.kube_natives import ADOPT_WITHIN_S
-from adapters.cluster.kubernetes import KubePatience
 from scheduler.core.errors import (
     ClusterFullError,
     ClusterUnavailableError,
@@ -91,21 +90,6 @@ def test_full_cluster_takes_no_further_job(bed: KubeBed, user: KubeUser) -> None
         second.submit()
     assert small.free_devices()["H100"] == 0
     small.close()
-
-
-def test_pods_that_are_still_leaving_keep_it_running(steered: Steer, tmp_path: Any) -> None:
-    ready, leave = tmp_path / "ready", tmp_path / "leave"
-    script = f"trap 'while [ ! -e {leave} ]; do sleep 0.05; done; exit 0' TERM; touch {ready}; while :; do sleep 0.1; done"
-    job = steered(PAUSABLE, script=script)
-    job.adopt(ahead(hours=1))
-    job.submit()
-    wait_until(ready.exists, "the script listens")
-    job.cluster.pause(job.name, grace_s=30)
-    before = job.cluster.free_devices()["CPU"]
-    assert job.status().state is RunState.RUNNING
-    assert before == 63
-    leave.touch()
-    job.until(RunState.FROZEN)
 
 
 def test_user_edits_the_words(steered: Steer, user: KubeUser) -> None:
@@ -188,30 +172,6 @@ def test_missing_right_is_named(bed: KubeBed, user: KubeUser) -> None:
     with pytest.raises(ClusterUnavailableError, match='may not list resource "jobs"'):
         nobody.native_jobs()
     nobody.close()
-
-
-def test_what_does_not_start_is_given_back_while_there_is_time(
-    bed: KubeBed, user: KubeUser
-) -> None:
-    # No node of the test bed has so many.
-    wide = adopting(bed, capacity={"CPU": 64, "H100": 16}, patience=KubePatience(start_s=2))
-    job = Steered(wide, user.create(limits={"nvidia.com/gpu": "9"}))
-    wait_until(lambda: job.is_listed, "the copy has it")
-    job.adopt(ahead(hours=1))
-    job.submit()
-    given_back = job.until(RunState.UNSTARTED)
-    assert given_back.detail.startswith("did not start within 2 s (Kubernetes: ")
-    assert given_back.spans == ()
-    assert job.is_listed, "it waits again"
-    assert not job.native().is_held
-    assert user.is_suspended(job.ref)
-    assert wide.outlook().taken, "fewer are believed to be there"
-    # Once it is late it stays with Kubernetes, which starts it as soon as it can.
-    job.adopt(ahead(seconds=-1))
-    wait_until(lambda: not job.is_listed, "a look starts it")
-    wait_until(lambda: job.status().state is RunState.PENDING, "its pod waits for a node")
-    assert not user.is_suspended(job.ref)
-    wide.close()
 
 
 def test_suspended_by_hand_before_it_began_it_is_held_and_given_back(

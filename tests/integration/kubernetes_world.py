@@ -45,6 +45,12 @@ def adopting_service(
     return ServiceProcess(folder, known | settings)
 
 
+def native_jobs(service: ServiceProcess) -> list[dict[str, Any]]:
+    """All jobs of a service, as its API tells them."""
+    found: list[dict[str, Any]] = service.get("/v1/jobs?limit=100")["jobs"]
+    return found
+
+
 def jobs_of(bed: KubeBed, name: str, prefix: str) -> list[dict[str, Any]]:
     """The Jobs with names that begin so, as the cluster tells them."""
     path = "/apis/batch/v1/namespaces/training/jobs"

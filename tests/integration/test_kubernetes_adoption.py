@@ -17,7 +17,7 @@ from scheduler.core.guard import GUARD_BEFORE_S
 from scheduler.core.timegrid import format_instant
 from tests.integration.api_world import api
 from tests.integration.crash_run import fast_clock
-from tests.integration.kubernetes_world import adopting_service, kube_cluster
+from tests.integration.kubernetes_world import adopting_service, kube_cluster, native_jobs
 from tests.integration.slurm_world import (
     ServiceProcess,
     have_ended,
@@ -69,11 +69,6 @@ def serve(tmp_path: Path, bed: KubeBed) -> Iterator[Callable[..., ServiceProcess
 def words(*, minutes: int) -> dict[str, str]:
     at = datetime.now(UTC).replace(microsecond=0) + minutes * MINUTE
     return {"deadline": format_instant(at), "duration": "1m"}
-
-
-def native_jobs(service: ServiceProcess) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = service.get("/v1/jobs?limit=100")["jobs"]
-    return found
 
 
 def are_planned(jobs: list[dict[str, Any]]) -> bool:

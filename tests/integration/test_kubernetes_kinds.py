@@ -13,7 +13,7 @@ from adapters.cluster.kube_kinds import KINDS
 from scheduler.core.guard import GUARD_BEFORE_S
 from scheduler.core.timegrid import format_instant
 from tests.integration.crash_run import fast_clock
-from tests.integration.kubernetes_world import adopting_service
+from tests.integration.kubernetes_world import adopting_service, native_jobs
 from tests.integration.slurm_world import ServiceProcess, have_ended, trace, wait_for_jobs
 from tests.unit.cluster.kube_user import N_PODS, KubeUser, appended
 from tests.unit.cluster.kube_world import KubeBed, running_bed
@@ -53,11 +53,6 @@ def serve(tmp_path: Path, bed: KubeBed) -> Iterator[Callable[..., ServiceProcess
         service.kill()
 
 
-def jobs_of(service: ServiceProcess) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = service.get("/v1/jobs?limit=100")["jobs"]
-    return found
-
-
 def are_planned(jobs: list[dict[str, Any]]) -> bool:
     return len(jobs) == len(KINDS) and all(one["state"] != "queued" for one in jobs)
 
@@ -82,7 +77,7 @@ def test_one_of_each_kind_starts_in_the_clean_window_and_is_in_the_ledger(
         one.kind.name: one.create(words, script=f"{appended(ran, one.kind.name)}; sleep 1")
         for one in users
     }
-    planned = wait_for_jobs(lambda: jobs_of(service), are_planned, within_s=60)
+    planned = wait_for_jobs(lambda: native_jobs(service), are_planned, within_s=60)
     assert {one["native"]["ref"] for one in planned} == set(refs.values())
     for user in users:
         ref = refs[user.kind.name]
@@ -90,7 +85,7 @@ def test_one_of_each_kind_starts_in_the_clean_window_and_is_in_the_ledger(
         assert str(user.note(ref, "status")).startswith("planned for ")
         assert user.is_suspended(ref)
     assert lines(ran) == []
-    ended = wait_for_jobs(lambda: jobs_of(service), have_ended, within_s=120)
+    ended = wait_for_jobs(lambda: native_jobs(service), have_ended, within_s=120)
     assert {one["state"] for one in ended} == {"succeeded"}, service.log[-3000:]
     starts = [datetime.fromisoformat(one["started_at"]) for one in ended]
     assert min(starts) >= begun_at + 6 * MINUTE, "none began where it was dirty"
@@ -109,7 +104,7 @@ def test_with_the_service_gone_the_guard_alone_starts_every_kind(
     service = serve(intensity=trace(tmp_path, {"FR": falling}, step=MINUTE))
     words = asking(datetime.now(UTC) + timedelta(seconds=GUARD_BEFORE_S + 90))
     refs = [one.create(words, script=appended(ran, one.kind.name)) for one in users]
-    wait_for_jobs(lambda: jobs_of(service), are_planned, within_s=20)
+    wait_for_jobs(lambda: native_jobs(service), are_planned, within_s=20)
     service.kill()
     assert lines(ran) == []
     guard = [sys.executable, "-m", "scheduler.server.cli", "guard", "--every", "1s"]
