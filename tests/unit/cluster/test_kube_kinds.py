@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from adapters.cluster.kube_errors import explained
 from adapters.cluster.kube_kinds import (
     JOB,
     JOB_SET,
@@ -18,6 +19,7 @@ from adapters.cluster.kube_native_devices import find_wanted
 from adapters.cluster.kube_native_record import KubeNative, Place, parse_native, parse_ref
 from adapters.cluster.kube_objects import KubeDevice
 from adapters.cluster.kube_records import parse_job, parse_pod
+from adapters.cluster.kube_refusals import KubeRefusedError
 from tests.unit.cluster.kube_user import N_PODS, manifest
 
 Document = dict[str, Any]
@@ -316,3 +318,29 @@ def test_codes_of_ray_s_pods_are_not_the_program_s() -> None:
     }
     assert parse_pod(document, RAY_JOB).code is None
     assert parse_pod(document, JOB).code == 143
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (
+            'User "g" cannot list resource "jobsets" in API group "jobset.x-k8s.io"',
+            'g may not list resource "jobsets" in namespace ml; deploy/kubernetes/role-kinds.yaml grants',
+        ),
+        (
+            'User "g" cannot list resource "pods" in API group ""',
+            'g may not list resource "pods" in namespace ml; deploy/kubernetes/role.yaml grants',
+        ),
+    ],
+)
+def test_right_that_is_missing_is_named_with_the_file_that_grants_it(said: str, words: str) -> None:
+    error = KubeRefusedError(403, reason="Forbidden", said=f"is forbidden: {said}")
+    assert explained(error, "ml", JOB_SET).startswith(words)
+
+
+def test_pods_that_come_back_under_their_names_are_others() -> None:
+    def pod(uid: str, kind: KubeKind) -> str:
+        return parse_pod({"metadata": {"name": "mine-master-0", "uid": uid}}, kind).name
+
+    assert pod("u-1", PYTORCH_JOB) != pod("u-2", PYTORCH_JOB)
+    assert pod("u-1", JOB) == "mine-master-0"
