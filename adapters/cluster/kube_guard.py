@@ -1,4 +1,4 @@
-"""Starts users' Jobs whose latest safe start has passed, because nobody else did.
+"""Starts users' jobs whose latest safe start has passed, because nobody else did.
 
 It needs no memory and no other process: all that it goes by is at the Jobs. So several may do it at once; a Job that one
 of them starts is not what the others saw any more.
@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from adapters.cluster.kube_client import KubeClient, path_of
+from adapters.cluster.kube_client import KubeClient
+from adapters.cluster.kube_kinds import KubeKind
 from adapters.cluster.kube_native_hand import change, note_event
 from adapters.cluster.kube_native_record import (
     CANCELLED,
@@ -77,14 +78,14 @@ class KubeGuard:
         self._clock = clock
         self._wall = wall
 
-    def look(self, namespace: str) -> Swept:
-        """Starts what is due in that namespace; one list, and a change for each Job that is.
+    def look(self, namespace: str, kind: KubeKind) -> Swept:
+        """Starts what is due of that kind in that namespace; one list, and a change for each job that is.
 
         Raises:
             KubeRefusedError, KubeSilentError: the Jobs cannot be listed.
         """
-        listing = self._client.list_all(path_of("jobs", namespace), selector=OTHERS)
-        return self.sweep(map(parse_native, listing.items))
+        listing = self._client.list_all(kind.path(namespace), selector=OTHERS)
+        return self.sweep(parse_native(one, kind) for one in listing.items)
 
     def sweep(
         self,

@@ -1,18 +1,18 @@
-"""What is known of users' Jobs in the namespaces that are adopted from, by `KubeNative.ref`; and changes of them."""
+"""What is known of users' jobs where they are adopted from, by `KubeNative.ref`; and changes of them."""
 
 from collections.abc import Callable, Iterable, Mapping
 
 from adapters.cluster.kube_book import KubeBook
 from adapters.cluster.kube_client import KubeClient
 from adapters.cluster.kube_native_hand import Notes, change, note_event
-from adapters.cluster.kube_native_record import KubeNative
+from adapters.cluster.kube_native_record import KubeNative, Place, parse_ref
 from adapters.cluster.kube_records import KubePod
 from adapters.cluster.kube_refusals import KubeRefusedError, KubeSilentError
 from scheduler.core.errors import ClusterUnavailableError
 
 
 class NativeBooks:
-    """One book for each namespace.
+    """One book for each namespace and kind.
 
     Args:
         wall: wall clock in Unix seconds.
@@ -23,7 +23,7 @@ class NativeBooks:
     def __init__(
         self,
         client: KubeClient,
-        books: Mapping[str, KubeBook[KubeNative]],
+        books: Mapping[Place, KubeBook[KubeNative]],
         *,
         wall: Callable[[], float],
     ) -> None:
@@ -32,33 +32,35 @@ class NativeBooks:
         self._wall = wall
 
     @property
-    def namespaces(self) -> tuple[str, ...]:
+    def places(self) -> tuple[Place, ...]:
         """All of them."""
         return tuple(self._books)
 
-    def trouble(self, namespace: str) -> str | None:
-        """Why the copies of that namespace may be old; None where they are not. Starts them at the first call."""
+    def trouble(self, place: Place) -> str | None:
+        """Why the copies of that place may be old; None where they are not. Starts them at the first call."""
         try:
-            self._books[namespace].require_current()
+            self._books[place].require_current()
         except ClusterUnavailableError as error:
             return error.message
         return None
 
-    def reachable(self) -> tuple[str, ...]:
-        """The namespaces whose copies are up to date.
+    def reachable(self) -> tuple[Place, ...]:
+        """The places whose copies are up to date.
 
         Raises:
             ClusterUnavailableError: none of them is.
         """
         errors = list[ClusterUnavailableError]()
-        found = list[str]()
-        for namespace, book in self._books.items():
+        found = list[Place]()
+        for book in self._books.values():
+            book.start()
+        for place, book in self._books.items():
             try:
                 book.require_current()
             except ClusterUnavailableError as error:
                 errors.append(error)
             else:
-                found.append(namespace)
+                found.append(place)
         if errors and not found:
             raise errors[0]
         return tuple(found)
@@ -68,22 +70,22 @@ class NativeBooks:
         for book in self._books.values():
             book.join(within_s)
 
-    def jobs(self, namespaces: Iterable[str]) -> list[KubeNative]:
-        """Every Job that there is in these namespaces, whether it asks for anything or not."""
-        return [job for namespace in namespaces for job in self._books[namespace].jobs.items()]
+    def jobs(self, places: Iterable[Place]) -> list[KubeNative]:
+        """Every job that there is in these places, whether it asks for anything or not."""
+        return [job for place in places for job in self._books[place].jobs.items()]
 
     def pods_of(self, job: KubeNative) -> list[KubePod]:
         """Every pod of the Job that is known, also those that are gone."""
-        return self._books[job.namespace].pods_of(job)
+        return self._books[job.place].pods_of(job)
 
     def pods_now(self, job: KubeNative) -> list[KubePod]:
         """Those of its pods that are there."""
-        return self._books[job.namespace].pods.members(job.owner)
+        return self._books[job.place].pods_now(job)
 
     def known(self, ref: str) -> KubeNative | None:
         """The Job by the copies, also one that has ended and is gone; None where there is no trace of it."""
-        namespace, name, uid = ref.split("/")
-        book = self._books.get(namespace)
+        place, name, uid = parse_ref(ref)
+        book = self._books.get(place)
         if book is None:
             return None
         job = book.jobs.find(name)
@@ -93,8 +95,8 @@ class NativeBooks:
 
     def find(self, ref: str) -> KubeNative | None:
         """The Job as it is there now, by the copy, or else by the cluster's word."""
-        namespace, name, uid = ref.split("/")
-        book = self._books.get(namespace)
+        place, name, uid = parse_ref(ref)
+        book = self._books.get(place)
         if book is None:
             return None
         book.require_current()
@@ -113,7 +115,7 @@ class NativeBooks:
         try:
             after = change(self.client, job, notes, suspend=suspend)
         except (KubeRefusedError, KubeSilentError) as error:
-            raise self._books[job.namespace].unavailable(error) from error
+            raise self._books[job.place].unavailable(error) from error
         if after is None:
             self.refresh(job)
             return None
@@ -124,11 +126,11 @@ class NativeBooks:
 
     def put(self, job: KubeNative) -> None:
         """Takes what was made of a Job, before the watch tells of it."""
-        self._books[job.namespace].jobs.take(job)
+        self._books[job.place].jobs.take(job)
 
     def refresh(self, job: KubeNative) -> None:
         """Puts the Job as it is now into the copy, which may be behind for as long as nothing happens to it."""
-        book = self._books[job.namespace]
+        book = self._books[job.place]
         now = book.ask(job.name)
         if now is None or now.owner != job.owner:
             book.jobs.drop(job.name, job.owner)

@@ -7,6 +7,7 @@ from functools import partial
 from adapters.cluster.kube_adopting import AdoptingKubernetesCluster
 from adapters.cluster.kube_client import KubeClient
 from adapters.cluster.kube_config import KubeLoginError, find_context
+from adapters.cluster.kube_kinds import KINDS, KubeKind
 from adapters.cluster.kube_link import KubeLink
 from adapters.cluster.kube_login import InClusterLogin, KubeconfigLogin, LoginSource
 from adapters.cluster.kube_objects import KubeDevice, KubeTerms, KubeToleration, KubeVolume
@@ -47,6 +48,7 @@ def build_kubernetes(
         make = partial(
             AdoptingKubernetesCluster,
             adopts=reach.adopts,
+            kinds=reach.kinds,
             find_safe_start=SafeStarts(hardware).find,
         )
     return make(
@@ -66,11 +68,12 @@ def build_kubernetes(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """How a cluster is reached, where our Jobs go, and where users' own are planned."""
+    """How a cluster is reached, where our Jobs go, and where and of which kinds users' own are planned."""
 
     client: KubeClient
     namespace: str
     adopts: tuple[str, ...]
+    kinds: tuple[KubeKind, ...]
 
 
 def reach_kubernetes(
@@ -88,6 +91,7 @@ def reach_kubernetes(
         client=KubeClient(KubeLink(source, stop=stop or Stop())),
         namespace=namespace,
         adopts=settings.adopted_namespaces(namespace),
+        kinds=tuple(KINDS[name] for name in settings.kinds),
     )
 
 

@@ -12,6 +12,7 @@ from scheduler.server.fields import DurationS, Strict
 
 KubernetesTerm = Literal["image", "manifest"]
 """What a job may state of Kubernetes, where its site allows it."""
+KindName = Literal["Job", "JobSet", "TrainJob", "PyTorchJob", "RayJob"]
 DEFAULT_GPU: Final = "nvidia.com/gpu"
 _LABEL_NAME: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 _OBJECT_NAME: Final = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
@@ -80,6 +81,7 @@ class KubernetesSettings(Strict):
         allow: which terms a job may set for itself; `manifest`: its pods are then what the user writes.
         adopt: plan the Jobs that users create themselves, where their annotations ask for it: `true` for those in
             the same namespace, or a list of namespaces.
+        kinds: of those jobs.
     """
 
     context: str | None = Field(default=None, min_length=1)
@@ -99,6 +101,7 @@ class KubernetesSettings(Strict):
     prefix: str = Field(default="gt-", pattern=r"^[a-z][a-z0-9-]{0,14}-$")
     allow: list[KubernetesTerm] = Field(default=["image"])
     adopt: bool | list[Namespace] = False
+    kinds: list[KindName] = Field(default=["Job"])
 
     @field_validator("checkpoint_path")
     @classmethod
@@ -120,6 +123,21 @@ class KubernetesSettings(Strict):
         if isinstance(adopt, list) and (not adopt or len(set(adopt)) < len(adopt)):
             raise ValueError("name one namespace or more, each once; or write true or false")
         return adopt
+
+    @field_validator("kinds")
+    @classmethod
+    def _names_each_kind_once(cls, kinds: list[KindName]) -> list[KindName]:
+        if not kinds or len(set(kinds)) < len(kinds):
+            raise ValueError("name one kind or more, each once, such as [Job, JobSet]")
+        return kinds
+
+    @model_validator(mode="after")
+    def _has_kinds_to_adopt(self) -> Self:
+        if self.adopt is False and "kinds" in self.model_fields_set:
+            raise ValueError(
+                "kinds: they are those of adopt, which is not set; set it, or leave kinds out"
+            )
+        return self
 
     def adopted_namespaces(self, own: str) -> tuple[str, ...]:
         """Where users' own Jobs are planned; `own` is where ours go."""

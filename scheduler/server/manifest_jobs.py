@@ -138,7 +138,7 @@ def fit(
             valid="resources.accelerators, or resources.any_of",
         )
     ((accelerator, gpus),) = kinds
-    asked = ResourcesSpec(accelerators=f"{accelerator}:{gpus}", num_nodes=native.n_pods_wanted)
+    asked = ResourcesSpec(accelerators=f"{accelerator}:{gpus}", num_nodes=_count_pods(native))
     return spec.model_copy(update={"resources": asked}), taking
 
 
@@ -150,7 +150,7 @@ def _with_hint(wanted: Wanted) -> Wanted:
     if not wanted.candidates:
         return wanted
     hint = f"{wanted.trouble}, or resources.accelerators (--gpus {wanted.candidates[0]}:COUNT)"
-    return Wanted(None, 0, hint)
+    return Wanted(None, 0, trouble=hint)
 
 
 def _of_stated(
@@ -171,11 +171,13 @@ def _of_stated(
             wanted = place.wanted_as(native, accelerator)
             if wanted.trouble is None and wanted.gpus != gpus:
                 why = f"resources say {accelerator}:{gpus}, but the manifest asks for {wanted.gpus}"
-                wanted = Wanted(None, 0, f"{why}; leave resources out, or change one of them")
+                wanted = Wanted(
+                    None, 0, trouble=f"{why}; leave resources out, or change one of them"
+                )
             found[cluster] = wanted
     stated = ", ".join(option.accelerators for option in _options(spec))
     return {
-        cluster: found.get(cluster, Wanted(None, 0, f"it has none of {stated}"))
+        cluster: found.get(cluster, Wanted(None, 0, trouble=f"it has none of {stated}"))
         for cluster in places
     }
 
@@ -188,7 +190,7 @@ def _options(spec: JobSpec) -> list[OptionSpec]:
 def _with_nodes(spec: JobSpec, native: KubeNative) -> JobSpec:
     """Each option on as many nodes as there are pods at once."""
     options = [
-        option.model_copy(update={"num_nodes": native.n_pods_wanted}) for option in _options(spec)
+        option.model_copy(update={"num_nodes": _count_pods(native)}) for option in _options(spec)
     ]
     return spec.model_copy(update={"resources": ResourcesSpec(any_of=options)})
 
@@ -205,7 +207,7 @@ def _require_pausable(spec: JobSpec, manifest: Document, native: KubeNative) -> 
         )
     if not is_interruptible:
         return
-    asked, n_pods = manifest["spec"], native.n_pods_wanted
+    asked, n_pods = manifest["spec"], _count_pods(native)
     if (asked.get("completions") or 0) > n_pods:
         why = f"a pause would begin its {asked['completions']} completions anew, of which {n_pods} run at once"
     elif n_pods > 1 and asked.get("completionMode") != "Indexed":
@@ -215,6 +217,11 @@ def _require_pausable(spec: JobSpec, manifest: Document, native: KubeNative) -> 
     raise InvalidJobError(
         f"interruptible: {why}; or submit it without", field="interruptible", valid="absent"
     )
+
+
+def _count_pods(native: KubeNative) -> int:
+    """Pods at once."""
+    return sum(one.count for one in native.groups)
 
 
 def _nowhere(troubles: Mapping[str, str]) -> InvalidJobError:
