@@ -255,7 +255,7 @@ class LocalCluster:
             "job_id": dispatch.job_id,
             "command": list(dispatch.command),
             "env": self._env(dispatch, checkpoints, device_ids),
-            "workdir": dispatch.workdir or str(run.path),
+            "workdir": dispatch.shared_workdir or str(run.path),
             "accelerator": dispatch.accelerator,
             "device_ids": device_ids,
         }

@@ -339,7 +339,7 @@ class SlurmCluster:
         submission = SlurmSubmission(
             name=f"{self._prefix}{dispatch.name}",
             comment=comment,
-            workdir=dispatch.workdir or str(folder.path),
+            workdir=dispatch.shared_workdir or str(folder.path),
             output=output,
             error=error_file,
             device=device,

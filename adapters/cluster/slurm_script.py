@@ -32,7 +32,7 @@ def build_script(
     Raises:
         UnicodeEncodeError: a value that no file can hold.
     """
-    workdir = dispatch.workdir or str(run_folder)
+    workdir = dispatch.shared_workdir or str(run_folder)
     checkpoint = str(checkpoints / dispatch.checkpoint_key)
     command = "exec -- " + " ".join(quote(part) for part in dispatch.command)
     lines = [

@@ -112,6 +112,8 @@ class Job:
         options: hardware choices, in the user's order; the first one defines the baseline.
         duration_p95_s: run time that 95 % of such runs stay within; margin before the deadline.
         regions: allowed regions; empty means all.
+        workdir: the folder in which it begins, as the user states it.
+        submitted_from: the folder in which the user was: where it begins on clusters that see users' folders.
         env: variables for the command, beside those that interfaces.md promises.
         after: jobs that must have succeeded before it starts.
         cluster_ids: the only clusters that can run it; empty means all.
@@ -144,6 +146,7 @@ class Job:
     max_retries: int = 0
     env: tuple[tuple[str, str], ...] = ()
     workdir: str | None = None
+    submitted_from: str | None = None
     cluster_ids: tuple[str, ...] = ()
     native: Native | None = None
     slurm: JobSlurm | None = None

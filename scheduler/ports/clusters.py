@@ -31,6 +31,8 @@ class Dispatch:
         checkpoint_key: names the checkpoint directory; the same for all runs of the job.
         env: complete: what the user gave and the GRIDTIDE_* that interfaces.md promises, except
             GRIDTIDE_CHECKPOINT_DIR, which the cluster adds.
+        workdir: the folder in which it begins; None where the user states none.
+        submitted_from: the folder in which the user was, which a cluster may see, too.
         slurm: what the user asks of Slurm; no other kind of cluster gets such a run.
         kubernetes: likewise of Kubernetes.
         grace_s: the longest that a pause or a cancel will leave it after SIGTERM; for clusters that must know before.
@@ -45,9 +47,15 @@ class Dispatch:
     gpus: int
     num_nodes: int
     checkpoint_key: str
+    submitted_from: str | None = None
     slurm: JobSlurm | None = None
     kubernetes: JobKubernetes | None = None
     grace_s: float = 30.0
+
+    @property
+    def shared_workdir(self) -> str | None:
+        """The folder in which it begins on a cluster that sees its users' folders; None for one of the run's own."""
+        return self.workdir or self.submitted_from
 
 
 class RunState(StrEnum):

@@ -41,7 +41,7 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command
     project: Annotated[str | None, typer.Option()] = None,
     env: Annotated[list[str] | None, typer.Option("--env", help="NAME=VALUE, repeatable")] = None,
     workdir: Annotated[
-        str | None, typer.Option(help="where the command runs; default: here")
+        str | None, typer.Option(help="where the command runs; default: here, or in a container where its image says")
     ] = None,
     max_retries: Annotated[int | None, typer.Option()] = None,
     after: Annotated[
@@ -96,8 +96,9 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command
         "priority": priority,
         "project": project,
         "env": cli_jobs.env(env or []) or None,
-        # A folder of this machine is none in a container: its image has one of its own.
-        "workdir": workdir or (None if file or image else str(Path.cwd())),
+        "workdir": workdir,
+        # For clusters that see this folder, too; a container does not, and its image has one of its own.
+        "submitted_from": None if file else str(Path.cwd()),
         "max_retries": max_retries,
         "after": after or None,
         "max_cost": max_cost,

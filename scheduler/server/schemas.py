@@ -175,6 +175,7 @@ class JobSpec(Strict):
     max_retries: int = Field(default=0, ge=0, le=100, strict=True)
     env: dict[str, str] = Field(default_factory=dict, max_length=1000)
     workdir: str | None = Field(default=None, min_length=1, max_length=4096)
+    submitted_from: str | None = Field(default=None, min_length=1, max_length=4096)
     slurm: SlurmSpec | None = Field(default=None, description="then it runs on Slurm clusters only")
     kubernetes: KubernetesSpec | None = Field(
         default=None, description="then it runs on Kubernetes clusters only"
@@ -302,6 +303,7 @@ def build_job(
         max_retries=spec.max_retries,
         env=_env(spec.env),
         workdir=spec.workdir,
+        submitted_from=spec.submitted_from,
         slurm=_slurm(spec),
         kubernetes=_kubernetes(spec),
     )

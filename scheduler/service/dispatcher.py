@@ -338,6 +338,7 @@ def build_dispatch(record: JobRecord, now: datetime) -> Dispatch:
         command=job.command,
         env=tuple((dict(job.env) | promised).items()),
         workdir=job.workdir,
+        submitted_from=job.submitted_from,
         accelerator=option.accelerator,
         gpus=gpus,
         num_nodes=option.num_nodes,

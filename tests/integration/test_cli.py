@@ -52,7 +52,7 @@ def test_submit_prints_the_expected_start_and_saving(run: Run, service: Service)
     assert row.startswith("train-")
     (record,) = service.store.active_jobs()
     assert record.job.command == ("python", "train.py")
-    assert record.job.workdir == str(Path.cwd())
+    assert (record.job.workdir, record.job.submitted_from) == (None, str(Path.cwd()))
 
 
 def test_same_job_as_table_json_and_csv(run: Run, service: Service) -> None:

@@ -144,6 +144,11 @@ def test_texts_arrive_as_they_are_although_kubernetes_expands_them() -> None:
     assert container["workingDir"] == "/w"
 
 
+def test_folder_that_its_user_was_in_is_none_in_a_container() -> None:
+    pod = built(submitted_from="/home/me")["spec"]["template"]["spec"]
+    assert "workingDir" not in pod["containers"][0]
+
+
 def test_devices_are_limits_and_cpus_only_requests() -> None:
     assert container_of(built())["resources"] == {
         "requests": {"nvidia.com/gpu": "8"},

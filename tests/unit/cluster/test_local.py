@@ -313,6 +313,12 @@ def test_command_begins_in_its_run_folder_where_no_workdir_is_given(runs: Runs, 
     assert lines(root / "runs" / NAME / "stdout.log") == [str(root / "runs" / NAME)]
 
 
+def test_command_begins_where_its_user_was(runs: Runs, root: Path, tmp_path: Path) -> None:
+    runs.start("", command=("/bin/pwd",), submitted_from=str(tmp_path))
+    runs.until(RunState.ENDED)
+    assert lines(root / "runs" / NAME / "stdout.log") == [str(tmp_path)]
+
+
 def test_run_folder_is_private_to_its_user(runs: Runs, root: Path) -> None:
     runs.start("exit 0", env=(("API_KEY", "secret"),))
     assert stat.S_IMODE((root / "runs" / NAME).stat().st_mode) == 0o700
