@@ -18,8 +18,10 @@ $(VENV)/.installed: pyproject.toml requirements-dev.lock
 demo: setup
 	$(BIN)/gridtide demo --output build/demo
 
+# Slow tests keep to the clock: they have the machine to themselves, after the others.
 test: setup
-	$(BIN)/python -m pytest -m "not external" -n auto --maxprocesses 4 --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -m "not external and not slow" -n auto --maxprocesses 4 --cov --cov-report=
+	$(BIN)/python -m pytest -m "not external and slow" --cov --cov-append --cov-report=term:skip-covered
 	$(BIN)/python -m coverage report --include="scheduler/core/*" --fail-under=100
 	@echo "skipped: tests marked external (they need Chromium, Redis and Slurm); run them with: make test-external"
 

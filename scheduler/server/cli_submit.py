@@ -41,7 +41,10 @@ def submit(  # noqa: PLR0913, PLR0917 - options of a command
     project: Annotated[str | None, typer.Option()] = None,
     env: Annotated[list[str] | None, typer.Option("--env", help="NAME=VALUE, repeatable")] = None,
     workdir: Annotated[
-        str | None, typer.Option(help="where the command runs; default: here, or in a container where its image says")
+        str | None,
+        typer.Option(
+            help="where the command runs; default: here, or in a container where its image says"
+        ),
     ] = None,
     max_retries: Annotated[int | None, typer.Option()] = None,
     after: Annotated[
