@@ -16,6 +16,8 @@ OUTCOME: Final = f"{PREFIX}/outcome"
 """Annotation: what became of a run whose pods are gone."""
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 INSTANCE: Final = "app.kubernetes.io/instance"
+QUEUE: Final = "kueue.x-k8s.io/queue-name"
+"""Label of a Job: the queue of Kueue in which it waits."""
 _OWNER: Final = "batch.kubernetes.io/controller-uid"
 _OLD_OWNER: Final = "controller-uid"
 _INDEX: Final = "batch.kubernetes.io/job-completion-index"
@@ -40,6 +42,7 @@ class KubeJob:
         why: reason and message of its end.
         ending, outcome: our annotations; empty where not set.
         began_s: when it was created, or let go on last.
+        queue: of Kueue, which then decides on its start; empty for none.
     """
 
     name: str
@@ -58,6 +61,7 @@ class KubeJob:
     ending: str
     outcome: str
     began_s: float
+    queue: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -136,6 +140,7 @@ def parse_job(document: Document) -> KubeJob:
         ending=str(notes.get(ENDING) or ""),
         outcome=str(notes.get(OUTCOME) or ""),
         began_s=max(created_s, seconds(status.get("startTime")) or 0.0),
+        queue=str(labels.get(QUEUE) or ""),
     )
 
 

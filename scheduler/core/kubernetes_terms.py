@@ -7,6 +7,8 @@ from typing import Final
 from scheduler.core.terms import require
 
 IMAGE_FORM: Final = "the name of a container image, such as registry.example.org/team/train:1.2"
+QUEUE_FORM: Final = "the name of a LocalQueue of Kueue, such as training"
+_QUEUE: Final = re.compile(r"[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
 _IMAGE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,1023}")
 
 
@@ -16,18 +18,24 @@ class JobKubernetes:
 
     Args:
         image: the container image that its command runs in.
+        queue: the queue of Kueue that it waits in.
 
     Raises:
-        InvalidJobError: what cannot be the name of an image.
+        InvalidJobError: what cannot be such a name.
     """
 
     image: str | None = None
+    queue: str | None = None
 
     def __post_init__(self) -> None:
         if self.image is not None:
             is_name = _IMAGE.fullmatch(self.image) is not None
             require(is_name, "kubernetes.image", self.image, IMAGE_FORM)
+        if self.queue is not None:
+            is_name = _QUEUE.fullmatch(self.queue) is not None
+            require(is_name, "kubernetes.queue", self.queue, QUEUE_FORM)
 
     def asked(self) -> dict[str, str]:
         """Every term that the job states, by the name of its field, as a text for people."""
-        return {} if self.image is None else {"image": self.image}
+        stated = {"image": self.image, "queue": self.queue}
+        return {term: text for term, text in stated.items() if text is not None}

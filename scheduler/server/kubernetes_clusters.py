@@ -11,6 +11,7 @@ from adapters.cluster.kube_link import KubeLink
 from adapters.cluster.kube_login import InClusterLogin, KubeconfigLogin, LoginSource
 from adapters.cluster.kube_objects import KubeDevice, KubeTerms, KubeToleration, KubeVolume
 from adapters.cluster.kubernetes import KubePatience, KubernetesCluster
+from adapters.cluster.kueue_workloads import Kueue
 from adapters.http_client import Stop
 from scheduler.core.errors import InvalidConfigError
 from scheduler.core.hardware import HardwareTable
@@ -61,6 +62,7 @@ def build_kubernetes(
         clock=clock,
         prefix=settings.prefix,
         patience=KubePatience(start_s=settings.start_within),
+        kueue=None if settings.kueue is None else Kueue(check=settings.kueue.check),
     )
 
 
@@ -121,6 +123,7 @@ def _terms(settings: KubernetesSettings) -> KubeTerms:
         priority_class=settings.priority_class,
         keep_s=settings.keep,
         instance=settings.prefix.rstrip("-"),
+        queue=settings.kueue.queue if settings.kueue else None,
     )
 
 

@@ -10,7 +10,7 @@ from scheduler.core.errors import InvalidJobError
 from scheduler.core.kubernetes_terms import JobKubernetes
 from scheduler.server.fields import DurationS, Strict
 
-KubernetesTerm = Literal["image"]
+KubernetesTerm = Literal["image", "queue"]
 """What a job may state of Kubernetes, where its site allows it."""
 DEFAULT_GPU: Final = "nvidia.com/gpu"
 _LABEL_NAME: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
@@ -61,6 +61,18 @@ class KubernetesVolumeSettings(Strict):
         return _absolute(path)
 
 
+class KueueSettings(Strict):
+    """That Kueue is in the cluster: Jobs in its queues start when it admits them, and nobody else unsuspends them.
+
+    Args:
+        queue: LocalQueue that our runs wait in; without it only those that name one do.
+        check: AdmissionCheck of controllerName gridtide.dev/carbon, where users' ClusterQueues have it.
+    """
+
+    queue: ObjectName | None = None
+    check: ObjectName | None = None
+
+
 class KubernetesSettings(Strict):
     """What is particular to a Kubernetes cluster.
 
@@ -80,6 +92,7 @@ class KubernetesSettings(Strict):
         allow: which terms a job may set for itself.
         adopt: plan the Jobs that users create themselves, where their annotations ask for it: `true` for those in
             the same namespace, or a list of namespaces.
+        kueue: where the cluster has Kueue; even if empty, Jobs in its queues are planned.
     """
 
     context: str | None = Field(default=None, min_length=1)
@@ -99,6 +112,7 @@ class KubernetesSettings(Strict):
     prefix: str = Field(default="gt-", pattern=r"^[a-z][a-z0-9-]{0,14}-$")
     allow: list[KubernetesTerm] = Field(default=["image"])
     adopt: bool | list[Namespace] = False
+    kueue: KueueSettings | None = None
 
     @field_validator("checkpoint_path")
     @classmethod
@@ -133,6 +147,14 @@ class KubernetesSettings(Strict):
             raise ValueError("context and in_cluster: give one of them")
         if self.in_cluster and self.kubeconfig is not None:
             raise ValueError("kubeconfig: in_cluster needs none; leave it out, or give context")
+        return self
+
+    @model_validator(mode="after")
+    def _has_kueue_for_queues(self) -> Self:
+        if "queue" in self.allow and self.kueue is None:
+            raise ValueError(
+                "allow: queue needs kueue: {...}, even if empty; leave it out, or add that"
+            )
         return self
 
 

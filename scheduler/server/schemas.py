@@ -126,6 +126,7 @@ class KubernetesSpec(Strict):
     """What the job asks of Kubernetes; its site decides which of it a job may set."""
 
     image: str | None = Field(default=None, description="container image that the command runs in")
+    queue: str | None = Field(default=None, description="LocalQueue of Kueue that it waits in")
 
 
 class JobSpec(Strict):

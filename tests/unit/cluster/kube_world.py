@@ -99,6 +99,7 @@ def open_cluster(
     capacity: Mapping[str, int] | None = None,
     checkpoint_claim: str | None = "kept",
     image: str = "python:3.12",
+    queue: str | None = None,
     **fields: Any,
 ) -> KubernetesCluster:
     terms = KubeTerms(
@@ -106,6 +107,7 @@ def open_cluster(
         checkpoints=str(root / "checkpoints"),
         checkpoint_claim=checkpoint_claim,
         instance=instance,
+        queue=queue,
     )
     return KubernetesCluster(
         "east",

@@ -1,0 +1,103 @@
+"""Kueue in the simulated clusters: queues, checks and workers as an administrator makes them."""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from adapters.cluster.kube_client import KubeClient
+from tests.unit.cluster.kube_world import NAMESPACE, KubeBed, running_bed
+
+KUEUE = "/apis/kueue.x-k8s.io/v1beta2"
+QUEUE = "kueue.x-k8s.io/queue-name"
+CHECK = "carbon"
+ROLES = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}/roles/gridtide"
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class KueueAdmin:
+    """Acts with every right in one cluster."""
+
+    client: KubeClient
+
+    def make(self, plural: str, name: str, *, namespace: str | None = None, **spec: Any) -> None:
+        where = f"/namespaces/{namespace}" if namespace else ""
+        kind = {"localqueues": "LocalQueue", "clusterqueues": "ClusterQueue"}.get(plural)
+        document = {"metadata": {"name": name}, "spec": spec}
+        document |= {"kind": kind} if kind else {}
+        self.client.create(f"{KUEUE}{where}/{plural}", document)
+
+    def make_queue(self, name: str, *, checks: tuple[str, ...] = (), **quota: str | int) -> None:
+        """A LocalQueue of the namespace of the tests, and its ClusterQueue of the same name."""
+        resources = [
+            {"name": key.replace("__", "/").replace("_", "."), "nominalQuota": str(value)}
+            for key, value in (quota or {"cpu": 64}).items()
+        ]
+        self.make(
+            "clusterqueues",
+            name,
+            resourceGroups=[{"flavors": [{"name": "default", "resources": resources}]}],
+            admissionChecksStrategy={"admissionChecks": [{"name": one} for one in checks]},
+        )
+        self.make("localqueues", name, namespace=NAMESPACE, clusterQueue=name)
+
+    def workload(self, job: str) -> Document | None:
+        """That of the Job of this name."""
+        items = self.client.list_all(f"{KUEUE}/namespaces/{NAMESPACE}/workloads").items
+        for one in items:
+            owners = one["metadata"].get("ownerReferences") or []
+            if any(owner["name"] == job for owner in owners):
+                return one
+        return None
+
+    def said(self, job: str, condition: str) -> str | None:
+        """The status of that condition of its Workload."""
+        found = (self.workload(job) or {}).get("status", {}).get("conditions", [])
+        return next((one["status"] for one in found if one["type"] == condition), None)
+
+    def is_active(self, job: str) -> bool | None:
+        found = self.workload(job)
+        return None if found is None else bool(found["spec"]["active"])
+
+    def activate(self, job: str, *, to: bool = True) -> None:
+        """What a user does by hand."""
+        found = self.workload(job)
+        assert found is not None
+        path = f"{KUEUE}/namespaces/{NAMESPACE}/workloads/{found['metadata']['name']}"
+        self.client.merge_patch(path, {"spec": {"active": to}})
+
+    def forget(self, *names: str) -> None:
+        """Takes queues away."""
+        for name in names:
+            self.client.delete(f"{KUEUE}/namespaces/{NAMESPACE}/localqueues/{name}")
+            self.client.delete(f"{KUEUE}/clusterqueues/{name}")
+
+
+@cache
+def kueue_bed(*names: str) -> KubeBed:
+    """Clusters with Kueue, beside those without, for all tests of this process."""
+    bed = running_bed()
+    bed.run("up", *names)
+    for name in names:
+        install(bed, name)
+    return bed
+
+
+def install(bed: KubeBed, name: str) -> None:
+    bed.run("kueue", name)
+    admin = bed.admin(name)
+    role = admin.get(ROLES)
+    rules = [
+        {
+            "apiGroups": ["kueue.x-k8s.io"],
+            "resources": ["workloads"],
+            "verbs": ["get", "list", "watch", "patch"],
+        },
+        {
+            "apiGroups": ["kueue.x-k8s.io"],
+            "resources": ["workloads/status"],
+            "verbs": ["patch"],
+        },
+        {"apiGroups": ["kueue.x-k8s.io"], "resources": ["localqueues"], "verbs": ["get"]},
+    ]
+    admin.merge_patch(ROLES, {"rules": [*role["rules"], *rules]})
