@@ -15,6 +15,10 @@ from adapters.cluster.kube_native_record import KubeNative, parse_native
 from adapters.cluster.kube_natives import KubeNatives
 from adapters.cluster.kube_refusals import KubeRefusedError, KubeSilentError
 from adapters.cluster.kubernetes import KubePatience, KubernetesCluster
+from adapters.cluster.kueue_checks import ROLE as KUEUE_ROLE
+from adapters.cluster.kueue_checks import missing_rights
+from adapters.cluster.kueue_natives import QueuedNatives
+from adapters.cluster.kueue_workloads import Kueue, Workloads
 from scheduler.ports import Check, Dispatch, NativeJob, News, RunStatus, is_native
 
 _PODS: Final = f"batch.kubernetes.io/job-name,{OTHERS}"
@@ -49,10 +53,21 @@ class AdoptingKubernetesCluster(KubernetesCluster):
         super().__init__(cluster_id, client=client, wall=wall, **terms)
         self._adopts = tuple(adopts)
         patience: KubePatience = terms.get("patience") or KubePatience()
+        kueue: Kueue | None = terms.get("kueue")
+        self._queued_natives = dict[str, QueuedNatives]()
+        if kueue is not None:
+            pace = patience.watch
+            self._queued_natives = {
+                one: QueuedNatives(Workloads(client, one, kueue=kueue, wall=wall, pace=pace))
+                for one in adopts
+            }
         self._natives = KubeNatives(
             cluster_id,
             NativeBooks(
-                client, {one: self._native_book(one, patience) for one in adopts}, wall=wall
+                client,
+                {one: self._native_book(one, patience) for one in adopts},
+                wall=wall,
+                queued=self._queued_natives,
             ),
             devices=terms["devices"],
             capacity=terms["capacity"],
@@ -67,6 +82,7 @@ class AdoptingKubernetesCluster(KubernetesCluster):
         )
 
     def _native_book(self, namespace: str, patience: KubePatience) -> KubeBook[KubeNative]:
+        queued = self._queued_natives.get(namespace)
         return KubeBook(
             self.cluster_id,
             self._client,
@@ -76,6 +92,7 @@ class AdoptingKubernetesCluster(KubernetesCluster):
             tell_end=self._note_end,
             is_news=_is_news,
             pace=patience.watch,
+            also=[queued.workloads.copy] if queued else (),
         )
 
     @property
@@ -157,20 +174,23 @@ class AdoptingKubernetesCluster(KubernetesCluster):
 
     def _adoption_check(self, namespace: str) -> Check:
         subject = f"cluster {self.cluster_id}"
+        queued = self._queued_natives.get(namespace)
         try:
             missing = [
                 f"{verb} {resource}"
                 for group, resource, verb in _NEEDED
                 if not self._client.may(verb, resource, group=group, namespace=namespace)
             ]
+            missing += missing_rights(self._client, queued.workloads) if queued else []
         except (KubeRefusedError, KubeSilentError) as error:
             return Check(subject=subject, is_ok=False, detail=explained(error, namespace))
+        role = f"{ROLE} and {KUEUE_ROLE} grant" if queued else f"{ROLE} grants"
         planned = f"users' own Jobs in namespace {namespace} are planned where they ask for it"
         if missing == ["create events"]:
             said = f"{planned}; it may not create events: they are told by annotations alone"
             return Check(subject=subject, is_ok=True, detail=said)
         if missing:
-            said = f"in namespace {namespace} it may not {', '.join(missing)}; {ROLE} grants that"
+            said = f"in namespace {namespace} it may not {', '.join(missing)}; {role} that"
             return Check(subject=subject, is_ok=False, detail=said)
         return Check(subject=subject, is_ok=True, detail=planned)
 

@@ -24,6 +24,9 @@ from adapters.cluster.kube_native_record import (
 )
 from adapters.cluster.kube_records import MANAGED_BY, seconds
 from adapters.cluster.kube_refusals import KubeRefusedError, KubeSilentError
+from adapters.cluster.kueue_checks import vouch_for
+from adapters.cluster.kueue_natives import QueuedNatives
+from adapters.cluster.kueue_workloads import Kueue, Workloads
 from scheduler.core.timegrid import format_instant
 from scheduler.ports import Clock
 
@@ -62,6 +65,7 @@ class KubeGuard:
 
     Args:
         wall: wall clock in Unix seconds.
+        kueue: where the cluster has it.
     """
 
     def __init__(
@@ -71,8 +75,10 @@ class KubeGuard:
         find_safe_start: FindSafeStart,
         clock: Clock,
         wall: Callable[[], float],
+        kueue: Kueue | None = None,
     ) -> None:
         self._client = client
+        self._kueue = kueue
         self._find_safe_start = find_safe_start
         self._clock = clock
         self._wall = wall
@@ -83,8 +89,15 @@ class KubeGuard:
         Raises:
             KubeRefusedError, KubeSilentError: the Jobs cannot be listed.
         """
+        queued = self._queued(namespace)
         listing = self._client.list_all(path_of("jobs", namespace), selector=OTHERS)
-        return self.sweep(map(parse_native, listing.items))
+        jobs = [parse_native(one) for one in listing.items]
+        if queued is None:
+            return self.sweep(jobs)
+        seen = [queued.seen(job) for job in jobs]
+        swept = self.sweep(seen, follow=queued.follow)
+        queued.answer(seen, is_ours=self._is_ours, is_all=True)
+        return swept
 
     def sweep(
         self,
@@ -92,14 +105,25 @@ class KubeGuard:
         *,
         put: Callable[[KubeNative], object] = lambda _: None,
         missed: Callable[[KubeNative], object] = lambda _: None,
+        follow: Callable[[KubeNative], object] = lambda _: None,
     ) -> Swept:
-        """Starts those of these Jobs that are due; `put` is given each as it is then, `missed` what has changed."""
+        """Starts those of these Jobs that are due.
+
+        Args:
+            jobs: as seen.
+            put: is given each as it is then.
+            missed: is given what has changed meanwhile.
+            follow: is given each after that, to have its queue let it go.
+        """
         now = self._clock.now()
         due = [(at, job) for job in jobs if (at := self.due_at(job)) is not None and at <= now]
         started, failed = list[str](), dict[str, str]()
         for at, job in sorted(due, key=lambda one: (one[0], one[1].label)):
             try:
                 after = self._start(job, at)
+                if after is not None:
+                    put(after)
+                    follow(after)
             except KubeRefusedError as error:
                 failed[job.label] = str(error)
                 continue
@@ -109,9 +133,22 @@ class KubeGuard:
             if after is None:
                 missed(job)
             else:
-                put(after)
                 started.append(job.label)
         return Swept(started=tuple(started), failed=failed)
+
+    def _queued(self, namespace: str) -> QueuedNatives | None:
+        """What is in queues there, as of now: listed before the Jobs, so that each of these is known."""
+        if self._kueue is None:
+            return None
+        workloads = Workloads(self._client, namespace, kueue=self._kueue, wall=self._wall)
+        workloads.look()
+        if self._kueue.check is not None:
+            vouch_for(self._client, self._kueue.check, wall_s=self._wall())
+        return QueuedNatives(workloads)
+
+    def _is_ours(self, job: KubeNative) -> bool:
+        """Whether one that asks is still to be held: its words say until when, or a mark does."""
+        return RELEASED not in job.marks and self.due_at(job) is not None
 
     def due_at(self, job: KubeNative) -> datetime | None:
         """When it is to start whatever becomes of others; None where it is not ours to start."""

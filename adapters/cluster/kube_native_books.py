@@ -8,6 +8,7 @@ from adapters.cluster.kube_native_hand import Notes, change, note_event
 from adapters.cluster.kube_native_record import KubeNative
 from adapters.cluster.kube_records import KubePod
 from adapters.cluster.kube_refusals import KubeRefusedError, KubeSilentError
+from adapters.cluster.kueue_natives import QueuedNatives
 from scheduler.core.errors import ClusterUnavailableError
 
 
@@ -16,6 +17,7 @@ class NativeBooks:
 
     Args:
         wall: wall clock in Unix seconds.
+        queued: of each namespace, where the cluster has Kueue.
 
     What is not known and cannot be asked raises ClusterUnavailableError.
     """
@@ -26,8 +28,10 @@ class NativeBooks:
         books: Mapping[str, KubeBook[KubeNative]],
         *,
         wall: Callable[[], float],
+        queued: Mapping[str, QueuedNatives] | None = None,
     ) -> None:
         self.client = client
+        self._queued = dict(queued or {})
         self._books = dict(books)
         self._wall = wall
 
@@ -70,7 +74,11 @@ class NativeBooks:
 
     def jobs(self, namespaces: Iterable[str]) -> list[KubeNative]:
         """Every Job that there is in these namespaces, whether it asks for anything or not."""
-        return [job for namespace in namespaces for job in self._books[namespace].jobs.items()]
+        return [
+            self._seen(job)
+            for namespace in namespaces
+            for job in self._books[namespace].jobs.items()
+        ]
 
     def pods_of(self, job: KubeNative) -> list[KubePod]:
         """Every pod of the Job that is known, also those that are gone."""
@@ -88,7 +96,7 @@ class NativeBooks:
             return None
         job = book.jobs.find(name)
         if job is not None and job.owner == uid:
-            return job
+            return self._seen(job)
         return next((one for one in book.jobs.gone(uid) if one.end), None)
 
     def find(self, ref: str) -> KubeNative | None:
@@ -99,7 +107,7 @@ class NativeBooks:
             return None
         book.require_current()
         job = book.find(name)
-        return job if job is not None and job.owner == uid else None
+        return self._seen(job) if job is not None and job.owner == uid else None
 
     def change(
         self,
@@ -118,9 +126,41 @@ class NativeBooks:
             self.refresh(job)
             return None
         self.put(after)
+        self.follow(after)
         if event is not None:
             note_event(self.client, after, *event, wall_s=self._wall())
-        return after
+        return self._seen(after)
+
+    def words(self, job: KubeNative) -> str:
+        """What a queue says of why it has no pods."""
+        queued = self._queued.get(job.namespace)
+        return "" if queued is None else queued.words(job)
+
+    def follow(self, job: KubeNative) -> None:
+        """Makes what else decides on its pods do what its marks say, where that is not the case already."""
+        queued = self._queued.get(job.namespace)
+        # By the copy: what was seen of a queued Job is not what the API told.
+        told = self._books[job.namespace].jobs.find(job.name)
+        if queued is None or told is None or told.owner != job.owner:
+            return
+        try:
+            queued.follow(told)
+        except (KubeRefusedError, KubeSilentError) as error:
+            raise self._books[job.namespace].unavailable(error) from error
+
+    def answer(self, namespaces: Iterable[str], *, is_ours: Callable[[KubeNative], bool]) -> None:
+        """Lets pass what no queue is to hold for us."""
+        for namespace in namespaces:
+            if (queued := self._queued.get(namespace)) is None:
+                continue
+            try:
+                queued.answer(self.jobs((namespace,)), is_ours=is_ours, is_all=False)
+            except (KubeRefusedError, KubeSilentError) as error:
+                raise self._books[namespace].unavailable(error) from error
+
+    def _seen(self, job: KubeNative) -> KubeNative:
+        queued = self._queued.get(job.namespace)
+        return job if queued is None else queued.seen(job)
 
     def put(self, job: KubeNative) -> None:
         """Takes what was made of a Job, before the watch tells of it."""

@@ -14,6 +14,7 @@ from adapters.cluster.kube_records import (
     ENDING,
     OUTCOME,
     PREFIX,
+    QUEUE,
     RUN,
     KubeJob,
     parse_job,
@@ -53,7 +54,6 @@ _OWN: Final = (ADOPTED, GUARD, WORDS_OF, SINCE, RELEASED, GIVEN_BACK, PAUSED, SP
 MARKS: Final = (*_OWN, REFUSED, REFUSED_WORDS, CANCELLED)
 """What we write."""
 _NO_WORDS: Final = frozenset({*MARKS, HOLD, RUN, DEVICES, ENDING, OUTCOME})
-_QUEUE: Final = "kueue.x-k8s.io/queue-name"
 _SIGNAL: Final = (
     "signal: not a word on Kubernetes, whose pods get SIGTERM before they are killed; leave it out"
 )
@@ -153,7 +153,7 @@ def parse_native(document: Document) -> KubeNative:
         if key not in _NO_WORDS
     }
     asked = _asked(pod)
-    barrier = _barrier(meta, spec, pod) or (_SIGNAL if "signal" in words else "")
+    other = _barrier(meta, spec, pod) or (_SIGNAL if "signal" in words else "")
     count, limit_s = _count(spec), spec.get("activeDeadlineSeconds")
     selector = {str(key): str(value) for key, value in _part(pod, "nodeSelector").items()}
     known = {one.name: getattr(job, one.name) for one in fields(KubeJob)}
@@ -169,8 +169,8 @@ def parse_native(document: Document) -> KubeNative:
         asked=asked,
         node_selector=selector,
         limit_s=limit_s,
-        barrier=barrier,
-        digest=_digest(words, asked, selector, count, limit_s, barrier),
+        barrier=other or (queue_barrier(job.queue) if job.queue else ""),
+        digest=_digest(words, asked, selector, count, limit_s, other or job.queue),
         is_leaving="deletionTimestamp" in meta,
     )
 
@@ -191,11 +191,15 @@ def _digest(words: Mapping[str, str], asked: Mapping[str, Fraction], *rest: obje
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
 
 
+def queue_barrier(queue: str) -> str:
+    """Why a Job in that queue is not planned, where the settings say nothing of Kueue."""
+    return (
+        f"it is in Kueue's queue {queue}, which decides on its start; take the label {QUEUE} off to have it planned, "
+        "or ask the site to set kubernetes.kueue"
+    )
+
+
 def _barrier(meta: Document, spec: Document, pod: Document) -> str:
-    labels = _part(meta, "labels")
-    if _QUEUE in labels:
-        queue = labels[_QUEUE]
-        return f"it is in Kueue's queue {queue}, which decides on its start; take the label {_QUEUE} off to have it planned"
     if "managedBy" in spec and spec["managedBy"] != "kubernetes.io/job-controller":
         return f"it is managed by {spec['managedBy']}, which decides on its start"
     for owner in meta.get("ownerReferences") or ():

@@ -64,6 +64,11 @@ class Workloads:
             pace=pace,
         )
 
+    def look(self) -> None:
+        """Takes all there are now into the copy, for who does not watch."""
+        for one in self._client.list_all(path_of("workloads", self.namespace)).items:
+            self.copy.put(one)
+
     def known(self, job_uid: str) -> KubeWorkload | None:
         """That of the Job, by the copy."""
         found = self.copy.members(job_uid)

@@ -53,6 +53,7 @@ def build_watched(settings: Settings, *, stop: Stop) -> list[Watched]:
             find_safe_start=starts.find,
             clock=SystemClock(),
             wall=time.time,  # noqa: TID251 - Kubernetes lives on wall time
+            kueue=reach.kueue,
         )
         watched += [
             Watched(cluster_id=one.id, namespace=namespace, guard=guard)

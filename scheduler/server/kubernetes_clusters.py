@@ -62,7 +62,7 @@ def build_kubernetes(
         clock=clock,
         prefix=settings.prefix,
         patience=KubePatience(start_s=settings.start_within),
-        kueue=None if settings.kueue is None else Kueue(check=settings.kueue.check),
+        kueue=reach.kueue,
     )
 
 
@@ -73,6 +73,7 @@ class Reach:
     client: KubeClient
     namespace: str
     adopts: tuple[str, ...]
+    kueue: Kueue | None
 
 
 def reach_kubernetes(
@@ -90,6 +91,7 @@ def reach_kubernetes(
         client=KubeClient(KubeLink(source, stop=stop or Stop())),
         namespace=namespace,
         adopts=settings.adopted_namespaces(namespace),
+        kueue=None if settings.kueue is None else Kueue(check=settings.kueue.check),
     )
 
 

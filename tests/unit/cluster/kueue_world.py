@@ -1,10 +1,12 @@
 """Kueue in the simulated clusters: queues, checks and workers as an administrator makes them."""
 
+import time
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from adapters.cluster.kube_client import KubeClient
+from adapters.cluster.kueue_checks import vouch_for
 from tests.unit.cluster.kube_world import NAMESPACE, KubeBed, running_bed
 
 KUEUE = "/apis/kueue.x-k8s.io/v1beta2"
@@ -40,6 +42,19 @@ class KueueAdmin:
             admissionChecksStrategy={"admissionChecks": [{"name": one} for one in checks]},
         )
         self.make("localqueues", name, namespace=NAMESPACE, clusterQueue=name)
+
+    def make_check(self, name: str) -> None:
+        """Ours, and active, as the guard keeps it."""
+        path = f"{KUEUE}/admissionchecks"
+        if any(one["metadata"]["name"] == name for one in self.client.list_all(path).items):
+            return
+        self.make("admissionchecks", name, controllerName="gridtide.dev/carbon")
+        vouch_for(self.client, name, wall_s=time.time())
+
+    def stop(self, queue: str, *, is_stopped: bool = True) -> None:
+        """Has a ClusterQueue admit nothing, or go on."""
+        policy = "Hold" if is_stopped else "None"
+        self.client.merge_patch(f"{KUEUE}/clusterqueues/{queue}", {"spec": {"stopPolicy": policy}})
 
     def workload(self, job: str) -> Document | None:
         """That of the Job of this name."""
@@ -101,3 +116,16 @@ def install(bed: KubeBed, name: str) -> None:
         {"apiGroups": ["kueue.x-k8s.io"], "resources": ["localqueues"], "verbs": ["get"]},
     ]
     admin.merge_patch(ROLES, {"rules": [*role["rules"], *rules]})
+    rbac = "/apis/rbac.authorization.k8s.io/v1"
+    checks = {"apiGroups": ["kueue.x-k8s.io"], "resources": ["admissionchecks"], "verbs": ["get"]}
+    status = checks | {"resources": ["admissionchecks/status"], "verbs": ["patch"]}
+    meta = {"name": "gridtide-check"}
+    admin.create(f"{rbac}/clusterroles", {"metadata": meta, "rules": [checks, status]})
+    admin.create(
+        f"{rbac}/clusterrolebindings",
+        {
+            "metadata": meta,
+            "roleRef": {"kind": "ClusterRole", "name": "gridtide-check"},
+            "subjects": [{"kind": "User", "name": "gridtide"}],
+        },
+    )
