@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from copy import copy
 from datetime import datetime
 from typing import Final
 
@@ -49,7 +50,7 @@ from adapters.store.refusals import (
 from scheduler.core.errors import StoreError
 from scheduler.core.job import ACTIVE_STATES, JobRecord, JobState
 from scheduler.core.ledger import LedgerEntry
-from scheduler.ports import Check, Event, NewJob
+from scheduler.ports import Check, Event, Lease, NewJob
 
 _ALL_STATES: Final = frozenset(JobState)
 _EntryWrite = Callable[[str, str, str], Reply]
@@ -73,6 +74,7 @@ class RedisStore:
     ) -> None:
         terms = RedisTerms() if terms is None else terms
         self._wait = terms.wait
+        self._fence: Callable[[], int] | None = None
         with ExitStack() as stack:
             pools = open_pools(address, terms) if pools is None else pools
             self._link = RedisLink(address, terms, pools, schema=SCHEMA)
@@ -216,12 +218,33 @@ class RedisStore:
         _, text = self._call("get_document", key)
         return text
 
+    def take_lease(self, holder: str, *, for_s: float) -> Lease:
+        """The caller's, new or renewed for so many seconds of the server's time, or another's."""
+        _, fence, held_by = self._call("take_lease", holder, max(1, round(for_s * 1000)))
+        return Lease(holder=present(held_by), fence=int(present(fence)))
+
+    def lease(self) -> Lease | None:
+        """The lease as it is now; None while nobody has it."""
+        _, fence, held_by = self._call("get_lease")
+        return None if held_by is None else Lease(holder=held_by, fence=int(present(fence)))
+
+    def drop_lease(self, holder: str) -> None:
+        """Gives the lease up, if it is that holder's."""
+        self._call("drop_lease", holder)
+
+    def led(self, fence: Callable[[], int]) -> "RedisStore":
+        """The same store, on the same connections, for who has the lease."""
+        led = copy(self)
+        led._fence = fence
+        return led
+
     def close(self) -> None:
         """Finishes what is under way and leaves the server. Further calls raise StoreError."""
         self._link.close()
 
     def _call(self, name: ScriptName, *args: Argument) -> Reply:
-        return self._link.call(get_script(name), *args)
+        fence = None if self._fence is None else self._fence()
+        return self._link.call(get_script(name), *args, fence=fence)
 
     def _records(self, name: ScriptName, *args: Argument) -> list[JobRecord]:
         _, *texts = self._call(name, *args)

@@ -22,7 +22,8 @@ Redis Cluster: every key of a store is in one slot, so that a script may work on
 | `entries:unsettled` | sorted set | the same, of those that are not settled |
 | `documents` | hash | key → text |
 | `calls:CALLER` | hash | the newest call in each lane of a process, by which a repeated one is known; kept a day |
-| `fence` | string | newest fencing number of a lease; an older writer is refused (no lease is taken yet) |
+| `lease` | string | which process runs the cycle; expires unless it is renewed |
+| `fence` | string | number of the newest lease; who writes with an older one is refused |
 
 `TIME` is the submission in microseconds as 16 hexadecimal digits, so that members sort by it and
 then by job id (every score is 0). `LENGTH` is that of the project in bytes.

@@ -21,7 +21,9 @@ Reply = list[str | None]
 _PAUSE_S: Final = 0.05
 """Before a call is sent again; doubled each time."""
 _LONGEST_PAUSE_S: Final = 1.0
-_REFUSED: Final = frozenset({"fenced", "missing", "schema", "settled", "stale", "taken", "used"})
+_REFUSED: Final = frozenset(
+    {"fenced", "held", "missing", "schema", "settled", "stale", "taken", "used"}
+)
 """Answers of scripts that wrote nothing."""
 
 

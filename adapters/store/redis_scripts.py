@@ -13,6 +13,7 @@ ScriptName = Literal[
     "add_event",
     "add_jobs",
     "counts",
+    "drop_lease",
     "entries",
     "events",
     "export_documents",
@@ -20,6 +21,7 @@ ScriptName = Literal[
     "export_jobs",
     "get_document",
     "get_job",
+    "get_lease",
     "import_entries",
     "import_events",
     "import_jobs",
@@ -27,17 +29,20 @@ ScriptName = Literal[
     "put_document",
     "put_entry",
     "succeeded_jobs",
+    "take_lease",
     "update_job",
 ]
 _WRITES: Final = frozenset(
     {
         "add_event",
         "add_jobs",
+        "drop_lease",
         "import_entries",
         "import_events",
         "import_jobs",
         "put_document",
         "put_entry",
+        "take_lease",
         "update_job",
     }
 )

@@ -1,7 +1,7 @@
 """The store of one Gridtide on one machine: an SQLite file with group commit."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from datetime import datetime
 from functools import partial
@@ -36,7 +36,7 @@ from adapters.store.refusals import (
 from adapters.store.writer import GroupCommitWriter, Write
 from scheduler.core.job import JobRecord, JobState
 from scheduler.core.ledger import LedgerEntry
-from scheduler.ports import Check, Event, NewJob
+from scheduler.ports import Check, Event, JobStore, Lease, NewJob
 
 _T = TypeVar("_T")
 _ALL_STATES: Final = frozenset(JobState)
@@ -55,6 +55,7 @@ class SqliteStore:
 
     def __init__(self, path: Path, *, max_bytes: int | None = None) -> None:
         self._path = path.resolve()
+        self._lease: Lease | None = None
         try:
             with ExitStack() as stack:
                 connection = _open(self._path, stack, max_bytes=max_bytes)
@@ -187,6 +188,26 @@ class SqliteStore:
         for (text,) in self._readers.rows(statements.FIND_DOCUMENT, (key,)):
             return str(text)
         return None
+
+    def take_lease(self, holder: str, *, for_s: float) -> Lease:
+        """The caller's, always: no other process can have the file open."""
+        del for_s
+        self._lease = Lease(holder=holder, fence=1)
+        return self._lease
+
+    def lease(self) -> Lease | None:
+        """The lease of this process, if it has taken it."""
+        return self._lease
+
+    def drop_lease(self, holder: str) -> None:
+        """Gives the lease up, if it is that holder's."""
+        if self._lease is not None and self._lease.holder == holder:
+            self._lease = None
+
+    def led(self, fence: Callable[[], int]) -> JobStore:
+        """This store: nobody else can get a lease while the file is open."""
+        del fence
+        return self
 
     def close(self) -> None:
         """Finishes pending writes and releases the file. Further calls raise StoreError."""

@@ -27,7 +27,7 @@ from scheduler.ports.clusters import (
     RunStatus,
 )
 from scheduler.ports.intensity import ForecastSource, HistorySource, Quota, SourceInfo
-from scheduler.ports.store import Event, JobStore, NewJob
+from scheduler.ports.store import Event, JobStore, Lease, NewJob
 from scheduler.ports.weather import WeatherInfo, WeatherSource
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "HistorySource",
     "IntensityArchive",
     "JobStore",
+    "Lease",
     "NativeJob",
     "NewJob",
     "News",

@@ -1,6 +1,6 @@
 """What remembers jobs, events and ledger entries."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -42,6 +42,19 @@ class NewJob:
     event: Event
     idempotency_key: str | None = None
     request_digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """Who of several processes runs the cycle now.
+
+    Args:
+        holder: what the process calls itself.
+        fence: rises with every new holder; what an older one writes after that is refused.
+    """
+
+    holder: str
+    fence: int
 
 
 class JobStore(Protocol):
@@ -162,6 +175,25 @@ class JobStore(Protocol):
 
     def get_document(self, key: str) -> str | None:
         """The text under that key, or None."""
+        ...
+
+    def take_lease(self, holder: str, *, for_s: float) -> Lease:
+        """The lease as it is now: the caller's, new or renewed for so many seconds, or another's."""
+        ...
+
+    def lease(self) -> Lease | None:
+        """The lease as it is now; None while nobody has it."""
+        ...
+
+    def drop_lease(self, holder: str) -> None:
+        """Gives the lease up, if it is that holder's."""
+        ...
+
+    def led(self, fence: Callable[[], int]) -> "JobStore":
+        """The same store for who has the lease: each write says the fence that the function gives then.
+
+        Writes raise ConflictError, and write nothing, once somebody else has got a lease.
+        """
         ...
 
     def close(self) -> None:

@@ -34,11 +34,19 @@ app.add_typer(store_app, name="store")
 
 
 @app.command()
-def serve(config: Config = None) -> None:
+def serve(
+    config: Config = None,
+    api_only: Annotated[
+        bool,
+        typer.Option(
+            "--api-only", help="answer requests, and leave planning to others on the same Redis"
+        ),
+    ] = False,
+) -> None:
     """Run the service until it is told to stop. Running jobs go on without it."""
     from scheduler.server.wiring import serve as run  # noqa: PLC0415 - imports everything
 
-    run(config)
+    run(config, schedules=not api_only)
 
 
 @app.command()

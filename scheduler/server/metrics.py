@@ -27,6 +27,8 @@ def render_metrics(store: JobStore, cycle: Cycle, forecaster: Forecaster) -> byt
         Gauge(name, name.replace("_", " "), registry=registry).set(value)
     ticks = Counter("gridtide_ticks", "Passes of the cycle", registry=registry)
     ticks.inc(cycle.report.ticks)
+    leads = Gauge("gridtide_leads", "1 where this process plans", registry=registry)
+    leads.set(cycle.is_leading)
     failures = Counter("gridtide_stage_failures", "Stages that failed", registry=registry)
     failures.inc(cycle.report.failures)
     return generate_latest(registry)

@@ -39,6 +39,7 @@ class StoreSettings(Strict):
         password_file: file that holds it instead.
         ca_file: certificates that the server's is checked against, with `rediss://`; else the system's.
         timeout: longest time to connect, and to wait for an answer.
+        lease: so long a process that plans may be silent before another on the same server takes over.
     """
 
     path: Path = Path("gridtide-data/gridtide.db")
@@ -48,6 +49,7 @@ class StoreSettings(Strict):
     ca_file: Path | None = None
     timeout: DurationS | float = Field(default=5.0, description="seconds, from 0.1 to 300")
     wait: WaitSettings = Field(default_factory=WaitSettings)
+    lease: DurationS | float = Field(default=15.0, description="seconds, from 1 s to 10 min")
 
     @property
     def intensity_path(self) -> Path:
@@ -80,6 +82,13 @@ class StoreSettings(Strict):
             raise ValueError("must be from 0.1 s to 5 min")
         return seconds
 
+    @field_validator("lease")
+    @classmethod
+    def _is_a_while(cls, seconds: float) -> float:
+        if not 1 <= seconds <= 600:
+            raise ValueError("must be from 1 s to 10 min")
+        return seconds
+
     @model_validator(mode="after")
     def _is_of_its_kind(self) -> Self:
         if self.password_env and self.password_file:
@@ -90,6 +99,7 @@ class StoreSettings(Strict):
             "ca_file",
             "timeout",
             "wait",
+            "lease",
         }
         if self.url is None and given:
             raise ValueError(

@@ -25,7 +25,7 @@ from adapters.hardware_tables import load_hardware
 from adapters.http_client import Stop
 from adapters.store.intensity_archive import SqliteIntensityArchive
 from scheduler.core.data_moves import DataMoves
-from scheduler.core.errors import GridtideError, StoreError
+from scheduler.core.errors import GridtideError, InvalidConfigError, StoreError
 from scheduler.core.fleet import Cluster, Fleet
 from scheduler.core.hardware import HardwareTable
 from scheduler.core.planner.warm import warm_up
@@ -50,6 +50,7 @@ from scheduler.service.experience import Experience
 from scheduler.service.fetching import Source
 from scheduler.service.forecaster import Forecaster
 from scheduler.service.job_queue import JobQueue
+from scheduler.service.leadership import Leadership, process_name
 from scheduler.service.lifecycle import Lifecycle
 from scheduler.service.outlooks import Outlooks
 from scheduler.service.planning import Planning, PlanningPolicy
@@ -79,6 +80,7 @@ class Service:
     queue: JobQueue
     cycle: Cycle
     lifecycle: Lifecycle
+    leadership: Leadership
     experience: Experience
     clusters: Mapping[str, ClusterAdapter]
     stop: Stop
@@ -94,6 +96,7 @@ class Service:
         """What `doctor` and `/readyz` report."""
         return [
             *self.store.checks(),
+            self.leadership.check(),
             *self._cycle_checks(),
             archive_check(self.archive),
             *source_checks(self.forecaster),
@@ -119,13 +122,24 @@ class Service:
         self.store.close()
 
 
-def build_service(settings: Settings) -> Service:
+def build_service(settings: Settings, *, schedules: bool = True) -> Service:
     """The service of these settings, not started yet.
+
+    Args:
+        settings: of this process.
+        schedules: False for one that only answers, beside others that plan and start jobs.
 
     Raises:
         InvalidConfigError: settings that do not fit together.
         StoreError: the store cannot be used.
     """
+    if not schedules and settings.store.url is None:
+        raise InvalidConfigError(
+            f"store: {settings.store.path} is a file, which one process uses by itself; a service that only answers "
+            "needs the url of a Redis server that another process plans on",
+            field="store.url",
+            valid="redis://host:port/0",
+        )
     clock = build_clock(settings)
     hardware = load_hardware()
     fleet = build_fleet(settings, hardware)
@@ -135,20 +149,21 @@ def build_service(settings: Settings) -> Service:
     forecaster = build_forecaster(settings, fleet, clock, archive, builder=builder)
     clusters = {one.id: _build_cluster(one, fleet, clock, stop=stop) for one in settings.clusters}
     store = open_store(settings.store)
-    run_times = RunTimes(store)
+    leadership = Leadership(
+        store, holder=process_name(), for_s=settings.store.lease, stands=schedules
+    )
+    led = store.led(leadership.fence)  # what the cycle writes; users' requests are anybody's
+    run_times = RunTimes(led)
     experience = Experience(
         run_times=run_times,
-        queue_waits=QueueWaits(store, fleet),
+        queue_waits=QueueWaits(led, fleet),
         outlooks=Outlooks(clusters=clusters, fleet=fleet),
     )
-    lifecycle = Lifecycle(
-        store=store,
-        clock=clock,
-        fleet=fleet,
-        read_intensity=forecaster.read,
-        run_times=run_times,
+    write = partial(
+        Lifecycle, clock=clock, fleet=fleet, read_intensity=forecaster.read, run_times=run_times
     )
-    dependencies = Dependencies(store=store, lifecycle=lifecycle)
+    lifecycle = write(store=led)
+    dependencies = Dependencies(store=led, lifecycle=lifecycle)
     planning = Planning(
         fleet=fleet,
         forecaster=forecaster,
@@ -162,10 +177,14 @@ def build_service(settings: Settings) -> Service:
         experience=experience,
     )
     dispatcher = Dispatcher(
-        clusters=clusters, dependencies=dependencies, lifecycle=lifecycle, clock=clock
+        clusters=clusters,
+        dependencies=dependencies,
+        lifecycle=lifecycle,
+        leadership=leadership,
+        clock=clock,
     )
     cycle = Cycle(
-        store=store,
+        store=led,
         stages=Stages(
             watcher=Watcher(
                 clusters=clusters,
@@ -181,19 +200,19 @@ def build_service(settings: Settings) -> Service:
                 planning=planning,
                 dispatcher=dispatcher,
                 lifecycle=lifecycle,
-                store=store,
+                store=led,
                 clock=clock,
             ),
             planning=planning,
             dispatcher=dispatcher,
             accountant=Accountant(
-                store=store, lifecycle=lifecycle, forecaster=forecaster, clock=clock
+                store=led, lifecycle=lifecycle, forecaster=forecaster, clock=clock
             ),
         ),
         forecaster=forecaster,
         clock=clock,
         pace=_pace(settings),
-        horizon=timedelta(seconds=settings.planning.horizon),
+        leadership=leadership,
     )
     for adapter in clusters.values():
         adapter.tell_ends(cycle.wake)
@@ -201,7 +220,7 @@ def build_service(settings: Settings) -> Service:
         store=store,
         planning=planning,
         dependencies=dependencies,
-        lifecycle=lifecycle,
+        lifecycle=write(store=store),
         clock=clock,
         wake=cycle.wake,
     )
@@ -217,6 +236,7 @@ def build_service(settings: Settings) -> Service:
         queue=queue,
         cycle=cycle,
         lifecycle=lifecycle,
+        leadership=leadership,
         experience=experience,
         clusters=clusters,
         stop=stop,
@@ -228,6 +248,7 @@ def _pace(settings: Settings) -> Pace:
     speed = settings.clock.speed if settings.clock else 1.0
     return Pace(
         tick_every_s=settings.planning.tick_every,
+        horizon=timedelta(seconds=settings.planning.horizon),
         refresh_every_s=max(1.0, _MINUTE_S / speed),
     )
 
@@ -337,8 +358,13 @@ def new_job_id(name: str) -> str:
     return f"{name[:40].rstrip('-')}-{''.join(letters)}"
 
 
-def serve(config_path: Path | None = None) -> None:
-    """Runs the service until SIGTERM or SIGINT. Running jobs go on without it."""
+def serve(config_path: Path | None = None, *, schedules: bool = True) -> None:
+    """Runs the service until SIGTERM or SIGINT. Running jobs go on without it.
+
+    Args:
+        config_path: its settings; None for those in this folder.
+        schedules: False for one that only answers.
+    """
     import uvicorn  # noqa: PLC0415 - only serving needs it
 
     from scheduler.server.http_api import build_api  # noqa: PLC0415 - likewise
@@ -349,7 +375,7 @@ def serve(config_path: Path | None = None) -> None:
         "compiling", detail="the planner; on a machine's first start up to a minute"
     )
     warm_up()
-    service = build_service(settings)
+    service = build_service(settings, schedules=schedules)
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises the signal again once it has answered what was under way; the default would end
         # the process before the store is closed.

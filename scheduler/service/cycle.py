@@ -11,7 +11,7 @@ import structlog
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
-from scheduler.core.job import ACTIVE_STATES, ENDED_STATES
+from scheduler.core.job import ACTIVE_STATES, ENDED_STATES, JobRecord
 from scheduler.core.ledger import LedgerEntry
 from scheduler.ports import Clock, JobStore
 from scheduler.service.accountant import Accountant
@@ -20,6 +20,7 @@ from scheduler.service.daemon_threads import DaemonThreads
 from scheduler.service.dependencies import Dependencies
 from scheduler.service.dispatcher import Dispatcher
 from scheduler.service.forecaster import Forecaster
+from scheduler.service.leadership import Leadership
 from scheduler.service.planning import Planning
 from scheduler.service.watcher import Watcher
 
@@ -42,9 +43,10 @@ class TickReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """Seconds between two ticks, and between two looks for sources that are due."""
+    """Seconds between two ticks, and between two looks for sources that are due; how far plans look ahead."""
 
     tick_every_s: float
+    horizon: timedelta
     refresh_every_s: float = 60.0
 
 
@@ -71,14 +73,15 @@ class Cycle:
         forecaster: Forecaster,
         clock: Clock,
         pace: Pace,
-        horizon: timedelta,
+        leadership: Leadership,
     ) -> None:
         self._store = store
+        self._leadership = leadership
         self._stages = stages
         self._forecaster = forecaster
         self._clock = clock
         self._pace = pace
-        self._horizon = horizon
+        self._changes = 0
         self._freed = 0
         self._last_tick_s = 0.0
         self._is_woken = False
@@ -88,49 +91,66 @@ class Cycle:
         self._scheduler: BackgroundScheduler | None = None
         self.report: Final = TickReport()
 
+    @property
+    def is_leading(self) -> bool:
+        """Whether this process plans and dispatches now."""
+        return self._leadership.is_leading()
+
     def tick(self) -> TickReport:
-        """One pass: watch, give up what waits in vain, adopt, plan, dispatch, tell, settle accounts."""
+        """One pass: watch, give up what waits in vain, adopt, plan, dispatch, tell, settle accounts.
+
+        Where another process has the lease it is a look at the store alone, for what is admitted here.
+        """
         with self._running:
             if self._is_stopped:
                 return self.report
             began_s = time.monotonic()
             self._is_woken = False
+            is_leading = self._leadership.keep()
             # 1. What is there to do?
             found = self._guard("read", self._store.active_jobs, None)
             if found is None:
                 return self.report  # an empty answer would look as if the fleet were free
-            records = found
-            # 2. What became of the runs?
-            records = self._guard("watch", lambda: self._stages.watcher.run(records), records)
-            # 3. Which wait in vain for another?
-            records = self._guard(
-                "dependencies", lambda: self._stages.dependencies.run(records), records
-            )
-            ended = [record for record in records if record.state in ENDED_STATES]
-            self._freed += len(ended)
-            records = [record for record in records if record.state in ACTIVE_STATES]
-            # 4. Which jobs in the clusters' own queues ask to be planned, and what did their users do?
-            records = self._guard("adopt", lambda: self._stages.adopter.run(records), records)
-            records = [record for record in records if record.state in ACTIVE_STATES]
-            # 5. Where and when should the waiting ones run?
-            records = self._guard(
-                "plan", lambda: self._stages.planning.run(records, freed=self._freed), records
-            )
-            # 6. Which are due?
-            records = self._guard("dispatch", lambda: self._stages.dispatcher.run(records), records)
-            self._stages.planning.observe(
-                record for record in records if record.state in ACTIVE_STATES
-            )
-            # 7. What are users told who wait on their clusters?
-            told = records
-            self._guard("tell", lambda: self._stages.adopter.tell(told), None)
-            # 8. Which accounts can be settled?
-            self._guard("account", self._stages.accountant.run, list[LedgerEntry]())
+            if is_leading:
+                records = self._pass(found)
+            else:
+                records = found
+                self._guard("follow", lambda: self._stages.planning.follow(found), None)
             self.report.ticks += 1
             self.report.active = len(records)
             self.report.last_ended_at = self._clock.now()
             self._last_tick_s = time.monotonic() - began_s
             return self.report
+
+    def _pass(self, records: list[JobRecord]) -> list[JobRecord]:
+        if self._leadership.changes != self._changes:
+            self._changes = self._leadership.changes
+            self._stage("read", self._stages.planning.take_over, None)
+        # 2. What became of the runs?
+        records = self._stage("watch", lambda: self._stages.watcher.run(records), records)
+        # 3. Which wait in vain for another?
+        records = self._stage(
+            "dependencies", lambda: self._stages.dependencies.run(records), records
+        )
+        ended = [record for record in records if record.state in ENDED_STATES]
+        self._freed += len(ended)
+        records = [record for record in records if record.state in ACTIVE_STATES]
+        # 4. Which jobs in the clusters' own queues ask to be planned, and what did their users do?
+        records = self._stage("adopt", lambda: self._stages.adopter.run(records), records)
+        records = [record for record in records if record.state in ACTIVE_STATES]
+        # 5. Where and when should the waiting ones run?
+        records = self._stage(
+            "plan", lambda: self._stages.planning.run(records, freed=self._freed), records
+        )
+        # 6. Which are due?
+        records = self._stage("dispatch", lambda: self._stages.dispatcher.run(records), records)
+        self._stages.planning.observe(record for record in records if record.state in ACTIVE_STATES)
+        # 7. What are users told who wait on their clusters?
+        told = records
+        self._stage("tell", lambda: self._stages.adopter.tell(told), None)
+        # 8. Which accounts can be settled?
+        self._stage("account", self._stages.accountant.run, list[LedgerEntry]())
+        return records
 
     def refresh(self, name: str | None = None) -> None:
         """Fetches live intensity where due, beside the ticks so that a slow source delays nothing.
@@ -143,7 +163,7 @@ class Cycle:
         )
         is_new = self._guard(
             "refresh",
-            lambda: self._forecaster.refresh(since=since, horizon=self._horizon, name=name),
+            lambda: self._forecaster.refresh(since=since, horizon=self._pace.horizon, name=name),
             False,
         )
         if is_new:
@@ -152,7 +172,7 @@ class Cycle:
     def remake(self) -> None:
         """Takes in what other processes fetched, makes own forecasts anew, and tidies the archive."""
         self._guard("tidy", self._forecaster.tidy, None)
-        if self._guard("remake", lambda: self._forecaster.remake(self._horizon), False):
+        if self._guard("remake", lambda: self._forecaster.remake(self._pace.horizon), False):
             self.wake()
 
     def refresh_weather(self) -> None:
@@ -193,11 +213,19 @@ class Cycle:
                 id=label,
                 next_run_time=now,
             )
+        scheduler.add_job(
+            self._keep_lead,
+            IntervalTrigger(seconds=self._leadership.look_every_s),
+            id="lease",
+            next_run_time=now,
+        )
         scheduler.start()
         self._scheduler = scheduler
 
     def wake(self) -> None:
         """Asks for a tick at once: after a submit, a new forecast, a finished job."""
+        if not self._leadership.is_leading():
+            self._leadership.ask_for_tick()
         scheduler = self._scheduler
         if scheduler is not None and scheduler.running and not self._is_woken:
             self._is_woken = True
@@ -213,10 +241,23 @@ class Cycle:
             scheduler.shutdown(wait=False)
         with self._running:
             self._is_stopped = True
+        self._leadership.resign()
+
+    def _keep_lead(self) -> None:
+        """Beside the ticks, so that a long one does not cost the lease."""
+        was_leading = self._leadership.is_leading()
+        is_leading = self._leadership.keep()
+        is_asked = self._guard("lease", self._leadership.pass_on, False)
+        if is_asked or (is_leading and not was_leading):
+            self.wake()
 
     def join(self, *, within_s: float) -> bool:
         """After `stop`: waits for fetches under way. True where none is left."""
         return self._threads.join(within_s=within_s)
+
+    def _stage(self, stage: str, work: Callable[[], T], otherwise: T) -> T:
+        """The work, unless this process may not do it any more."""
+        return self._guard(stage, work, otherwise) if self._leadership.is_leading() else otherwise
 
     def _guard(self, stage: str, work: Callable[[], T], otherwise: T) -> T:
         try:

@@ -21,6 +21,7 @@ from scheduler.core.job import Job, JobRecord, JobState, Placement, Run, Wanted
 from scheduler.core.timegrid import format_instant
 from scheduler.ports import Clock, ClusterAdapter, Dispatch, native_name
 from scheduler.service.dependencies import Dependencies
+from scheduler.service.leadership import Leadership
 from scheduler.service.lifecycle import Lifecycle, unless_conflicting
 from scheduler.service.obstacles import FULL, SILENT, Rests, tell
 from scheduler.service.progress import (
@@ -48,9 +49,11 @@ class Dispatcher:
         clusters: Mapping[str, ClusterAdapter],
         dependencies: Dependencies,
         lifecycle: Lifecycle,
+        leadership: Leadership,
         clock: Clock,
     ) -> None:
         self._clusters = clusters
+        self._leadership = leadership
         self._dependencies = dependencies
         self._lifecycle = lifecycle
         self._clock = clock
@@ -82,6 +85,7 @@ class Dispatcher:
         """The record after its run was asked to checkpoint and leave."""
         run = record.run
         assert run is not None
+        self._leadership.require()
         try:
             self._clusters[run.cluster_id].pause(run_name(record), grace_s=grace_s(record.job))
         except ClusterUnavailableError as error:
@@ -91,6 +95,13 @@ class Dispatcher:
             return record
         asked = replace(run, pause_requested_at=self._clock.now())
         return self._lifecycle.note(record.with_run(asked), kind=kind)
+
+    def cancel(self, record: JobRecord) -> None:
+        """Asks the run to end. Raises ClusterUnavailableError."""
+        run = record.run
+        assert run is not None
+        self._leadership.require()
+        self._clusters[run.cluster_id].cancel(run_name(record), grace_s=grace_s(record.job))
 
     def _is_due(self, record: JobRecord, now: datetime) -> bool:
         if record.state is _S.DISPATCHING:
@@ -187,6 +198,8 @@ class Dispatcher:
         run = record.run
         assert run is not None
         cluster = self._clusters[run.cluster_id]
+        # As late as can be: what slept since the intent was written must not start what another has in hand.
+        self._leadership.require()
         try:
             ref = cluster.submit(build_dispatch(record, self._clock.now()))
         except ClusterFullError as error:
@@ -232,6 +245,7 @@ class Dispatcher:
     def _continue(self, record: JobRecord) -> JobRecord:
         run = record.run
         assert run is not None
+        self._leadership.require()
         try:
             self._clusters[run.cluster_id].resume(run_name(record))
         except ClusterFullError as error:

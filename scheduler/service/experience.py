@@ -14,3 +14,8 @@ class Experience:
     run_times: RunTimes
     queue_waits: QueueWaits
     outlooks: Outlooks
+
+    def learn_anew(self) -> None:
+        """Takes from the store what other processes learned. Raises StoreError."""
+        self.run_times.forget_all()
+        self.queue_waits.read()

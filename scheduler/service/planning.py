@@ -96,6 +96,7 @@ class Planning:
         self._lifecycle = lifecycle
         self._clock = clock
         self._policy = policy
+        self._experience = experience
         self._outlooks = experience.outlooks
         self._requests = Requests(fleet=fleet, moves=policy.moves, experience=experience)
         self._lock = threading.Lock()
@@ -148,6 +149,17 @@ class Planning:
             return True
         is_paused = record.state is _S.SUSPENDED
         return is_paused and self._rest_planned.get(record.job.job_id) != ran(record)
+
+    def follow(self, records: Iterable[JobRecord]) -> None:
+        """Takes note of what another process plans, so that admissions here count it."""
+        self._outlooks.refresh()
+        self._experience.learn_anew()
+        self.observe(records)
+
+    def take_over(self) -> None:
+        """Begins anew, after another process may have planned."""
+        self._experience.learn_anew()
+        self._planned_on = None
 
     def observe(self, records: Iterable[JobRecord]) -> None:
         """Takes note of the active jobs, so that admissions count what they hold."""

@@ -22,9 +22,18 @@ class QueueWaits:
 
     def __init__(self, store: JobStore, fleet: Fleet) -> None:
         self._store = store
+        self._fleet = fleet
         self._lock = threading.Lock()
-        self._waits = {one.cluster_id: _read(store, one.cluster_id) for one in fleet}
-        self._long = {name: long_wait_s(waits) for name, waits in self._waits.items()}
+        self._waits = dict[str, list[float]]()
+        self._long = dict[str, int]()
+        self.read()
+
+    def read(self) -> None:
+        """Takes what the store has, which another process may have added to. Raises StoreError."""
+        waits = {one.cluster_id: _read(self._store, one.cluster_id) for one in self._fleet}
+        with self._lock:
+            self._waits = waits
+            self._long = {name: long_wait_s(found) for name, found in waits.items()}
 
     def note(self, cluster_id: str, wait_s: float) -> None:
         """A run has begun so long after its cluster had taken it."""

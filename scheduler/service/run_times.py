@@ -46,6 +46,11 @@ class RunTimes:
             self._known[key] = found
         return found
 
+    def forget_all(self) -> None:
+        """Has every name asked for anew."""
+        with self._lock:
+            self._known.clear()
+
     def forget(self, job: Job) -> None:
         """Has the name asked for anew: a job of it has ended."""
         with self._lock:

@@ -10,7 +10,7 @@ import structlog
 from scheduler.core.errors import ClusterUnavailableError
 from scheduler.core.job import ON_CLUSTER_STATES, JobRecord, JobState, Run, Wanted
 from scheduler.ports import Clock, ClusterAdapter, RunState, RunStatus
-from scheduler.service.dispatcher import Dispatcher, grace_s, run_name
+from scheduler.service.dispatcher import Dispatcher, run_name
 from scheduler.service.lifecycle import Lifecycle, unless_conflicting
 from scheduler.service.obstacles import SILENT, tell, tell_heard
 from scheduler.service.progress import after_run, work_s
@@ -219,7 +219,7 @@ class Watcher:
             return record
         if record.wanted is Wanted.HOLD:
             return self._dispatcher.pause(record, kind="pause_requested")
-        self._clusters[run.cluster_id].cancel(run_name(record), grace_s=grace_s(record.job))
+        self._dispatcher.cancel(record)
         return record
 
 

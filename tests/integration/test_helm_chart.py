@@ -197,6 +197,22 @@ def test_pods_are_as_restricted_as_they_can_be() -> None:
     assert spec["strategy"] == {"type": "Recreate"}
 
 
+@pytest.mark.parametrize("store", ["redis://db:6379/0", {"url": "redis://db:6379/0"}])
+def test_pods_that_share_a_server_may_be_many_and_keep_nothing(store: Document | str) -> None:
+    made = values(replicas=3)
+    made["config"]["store"] = store
+    rendered = render(made)
+    spec = deployments(made)["gridtide"]["spec"]
+    assert spec["replicas"] == 3
+    assert spec.get("strategy", {}).get("type") != "Recreate"
+    (data,) = [one for one in spec["template"]["spec"]["volumes"] if one["name"] == "data"]
+    assert data == {"name": "data", "emptyDir": {}}
+    assert not of_kind(rendered, "PersistentVolumeClaim")
+    (config,) = of_kind(rendered, "ConfigMap")
+    settings = yaml.safe_load(config["data"]["gridtide.yaml"])
+    assert settings["store"]["url"] == "redis://db:6379/0"
+
+
 def test_guard_is_another_deployment_with_the_same_settings_and_no_store() -> None:
     spec = deployments(values())["gridtide-guard"]["spec"]
     assert spec["replicas"] == 2
@@ -223,6 +239,7 @@ def test_no_guard_where_nothing_is_adopted_or_it_is_not_wanted() -> None:
     ("changes", "words"),
     [
         ({"replicas": 2}, "replicas"),
+        ({"replicas": 0}, "replicas"),
         ({"service": {"port": 0}}, "port"),
         ({"guard": {"replicas": 0}}, "replicas"),
         ({"guard": {"every": "often"}}, "every"),

@@ -14,6 +14,7 @@ end
 -- Whether all that scripts do is allowed: a right that is missing must not stop one half-way.
 local probe = at .. "probe"
 redis.call("DEL", probe)
+redis.call("TIME")
 redis.call("SET", probe, "text")
 redis.call("GET", probe)
 redis.call("EXISTS", probe)

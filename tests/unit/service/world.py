@@ -26,6 +26,7 @@ from scheduler.service.dispatcher import Dispatcher
 from scheduler.service.experience import Experience
 from scheduler.service.forecaster import Forecaster
 from scheduler.service.job_queue import JobQueue, Submission
+from scheduler.service.leadership import Leadership, process_name
 from scheduler.service.lifecycle import Lifecycle
 from scheduler.service.outlooks import Outlooks
 from scheduler.service.planning import Planning, PlanningPolicy
@@ -186,6 +187,7 @@ def make_world(
         archive=SqliteIntensityArchive(None),
     )
     store = SqliteStore(path / "gridtide.db")
+    leadership = Leadership(store, holder=process_name(), for_s=15.0)
     run_times = RunTimes(store)
     experience = Experience(
         run_times=run_times,
@@ -205,7 +207,11 @@ def make_world(
         experience=experience,
     )
     dispatcher = Dispatcher(
-        clusters=clusters, dependencies=dependencies, lifecycle=lifecycle, clock=clock
+        clusters=clusters,
+        dependencies=dependencies,
+        lifecycle=lifecycle,
+        leadership=leadership,
+        clock=clock,
     )
     cycle = Cycle(
         store=store,
@@ -235,8 +241,8 @@ def make_world(
         ),
         forecaster=forecaster,
         clock=clock,
-        pace=Pace(tick_every_s=1),
-        horizon=timedelta(days=4),
+        pace=Pace(tick_every_s=1, horizon=timedelta(days=4)),
+        leadership=leadership,
     )
     queue = JobQueue(
         store=store,

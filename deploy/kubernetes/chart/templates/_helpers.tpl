@@ -48,6 +48,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if and $adopts .Values.guard.enabled -}}true{{- end -}}
 {{- end -}}
 
+{{/* Whether jobs are kept by a server, which several pods may share. */}}
+{{- define "gridtide.shares" -}}
+{{- $store := .Values.config.store | default dict -}}
+{{- if or (kindIs "string" $store) ($store.url) -}}true{{- end -}}
+{{- end -}}
+
 {{- define "gridtide.guardSelector" -}}
 app.kubernetes.io/name: gridtide-guard
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -64,6 +70,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "gridtide.config" -}}
 {{- $server := dict "host" "0.0.0.0" "port" 8410 -}}
 {{- $store := dict "path" "/var/lib/gridtide/gridtide.db" -}}
-{{- $own := dict "server" (merge $server (.Values.config.server | default dict)) "store" (merge $store (.Values.config.store | default dict)) -}}
-{{- toYaml (merge $own .Values.config) -}}
+{{- $given := .Values.config.store | default dict -}}
+{{- if kindIs "string" $given -}}
+{{- $given = dict "url" $given -}}
+{{- end -}}
+{{- $own := dict "server" (merge $server (.Values.config.server | default dict)) "store" (merge $store $given) -}}
+{{- toYaml (merge $own (omit .Values.config "server" "store")) -}}
 {{- end -}}
