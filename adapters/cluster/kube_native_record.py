@@ -54,6 +54,7 @@ _OWN: Final = (ADOPTED, GUARD, WORDS_OF, SINCE, RELEASED, GIVEN_BACK, PAUSED, SP
 MARKS: Final = (*_OWN, REFUSED, REFUSED_WORDS, CANCELLED)
 """What we write."""
 _NO_WORDS: Final = frozenset({*MARKS, HOLD, RUN, DEVICES, ENDING, OUTCOME})
+_KUEUE: Final = "kueue.x-k8s.io"
 _SIGNAL: Final = (
     "signal: not a word on Kubernetes, whose pods get SIGTERM before they are killed; leave it out"
 )
@@ -200,6 +201,8 @@ def queue_barrier(queue: str) -> str:
 
 
 def _barrier(meta: Document, spec: Document, pod: Document) -> str:
+    if f"{_KUEUE}/multikueue-origin" in _part(meta, "labels"):
+        return "it came here by MultiKueue, whose manager cluster has decided on its start"
     if "managedBy" in spec and spec["managedBy"] != "kubernetes.io/job-controller":
         return f"it is managed by {spec['managedBy']}, which decides on its start"
     for owner in meta.get("ownerReferences") or ():

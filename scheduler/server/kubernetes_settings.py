@@ -73,13 +73,32 @@ class KueueSettings(Strict):
     check: ObjectName | None = None
 
 
-class KubernetesSettings(Strict):
-    """What is particular to a Kubernetes cluster.
+class KubernetesLogin(Strict):
+    """How a cluster is reached.
 
     Args:
         context: of the kubeconfig; never its current one by accident.
         kubeconfig: the file; those of KUBECONFIG, or ~/.kube/config, where not given.
         in_cluster: log in as the pod that the service is.
+    """
+
+    context: str | None = Field(default=None, min_length=1)
+    kubeconfig: Path | None = None
+    in_cluster: bool = False
+
+    @model_validator(mode="after")
+    def _has_one_login(self) -> Self:
+        if self.in_cluster == (self.context is not None):
+            raise ValueError("context and in_cluster: give one of them")
+        if self.in_cluster and self.kubeconfig is not None:
+            raise ValueError("kubeconfig: in_cluster needs none; leave it out, or give context")
+        return self
+
+
+class KubernetesSettings(KubernetesLogin):
+    """What is particular to a Kubernetes cluster, beside how it is reached.
+
+    Args:
         namespace: where the jobs go; that of the context or of the pod where not given.
         image: container image of jobs that name none.
         devices: per accelerator of the capacity, how it is asked for.
@@ -95,9 +114,6 @@ class KubernetesSettings(Strict):
         kueue: where the cluster has Kueue; even if empty, Jobs in its queues are planned.
     """
 
-    context: str | None = Field(default=None, min_length=1)
-    kubeconfig: Path | None = None
-    in_cluster: bool = False
     namespace: Namespace | None = None
     image: str
     devices: dict[str, KubernetesDeviceSettings] = Field(default_factory=dict)
@@ -140,14 +156,6 @@ class KubernetesSettings(Strict):
         if isinstance(self.adopt, bool):
             return (own,) if self.adopt else ()
         return tuple(self.adopt)
-
-    @model_validator(mode="after")
-    def _has_one_login(self) -> Self:
-        if self.in_cluster == (self.context is not None):
-            raise ValueError("context and in_cluster: give one of them")
-        if self.in_cluster and self.kubeconfig is not None:
-            raise ValueError("kubeconfig: in_cluster needs none; leave it out, or give context")
-        return self
 
     @model_validator(mode="after")
     def _has_kueue_for_queues(self) -> Self:

@@ -1,6 +1,7 @@
 """Kueue in the simulated clusters: queues, checks and workers as an administrator makes them."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from adapters.cluster.kube_client import KubeClient
 from adapters.cluster.kueue_checks import vouch_for
 from tests.unit.cluster.kube_world import NAMESPACE, KubeBed, running_bed
+from tests.unit.cluster.runs import wait_until
 
 KUEUE = "/apis/kueue.x-k8s.io/v1beta2"
 QUEUE = "kueue.x-k8s.io/queue-name"
@@ -50,6 +52,26 @@ class KueueAdmin:
             return
         self.make("admissionchecks", name, controllerName="gridtide.dev/carbon")
         vouch_for(self.client, name, wall_s=time.time())
+
+    def make_workers_once(self, check: str, workers: dict[str, str]) -> None:
+        found = self.client.list_all(f"{KUEUE}/admissionchecks").items
+        if all(one["metadata"]["name"] != check for one in found):
+            self.make_workers(check, workers)
+
+    def make_workers(self, check: str, workers: dict[str, str]) -> None:
+        """This cluster is a manager of MultiKueue: its check of that name leads to these workers, by their clusters."""
+        for name, cluster in workers.items():
+            source = {"kubeConfig": {"location": cluster, "locationType": "Secret"}}
+            self.make("multikueueclusters", name, clusterSource=source)
+        self.make("multikueueconfigs", check, clusters=list(workers))
+        parameters = {"apiGroup": "kueue.x-k8s.io", "kind": "MultiKueueConfig", "name": check}
+        controller = "kueue.x-k8s.io/multikueue"
+        self.make("admissionchecks", check, controllerName=controller, parameters=parameters)
+
+    def status(self, job: str) -> Document:
+        """Of its Workload."""
+        found: Document = (self.workload(job) or {}).get("status") or {}
+        return found
 
     def stop(self, queue: str, *, is_stopped: bool = True) -> None:
         """Has a ClusterQueue admit nothing, or go on."""
@@ -129,3 +151,10 @@ def install(bed: KubeBed, name: str) -> None:
             "subjects": [{"kind": "User", "name": "gridtide"}],
         },
     )
+
+
+def stay(is_true: Callable[[], bool], what: str) -> None:
+    """It is so for as long as the controllers take ten turns."""
+    until_s = time.monotonic() + 0.5
+    wait_until(lambda: (not is_true()) or time.monotonic() > until_s, what)
+    assert is_true(), what

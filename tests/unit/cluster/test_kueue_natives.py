@@ -1,6 +1,5 @@
 """Users' Jobs in queues of Kueue: held by their Workloads until their window, and let go by whoever is there."""
 
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -22,7 +21,7 @@ from scheduler.server.safe_starts import SafeStarts
 from tests.fakes.clock import ManualClock
 from tests.unit.cluster.kube_user import ASK, KubeUser, adopting, appended
 from tests.unit.cluster.kube_world import NAMESPACE, KubeBed, client_of
-from tests.unit.cluster.kueue_world import CHECK, QUEUE, KueueAdmin, kueue_bed
+from tests.unit.cluster.kueue_world import CHECK, QUEUE, KueueAdmin, kueue_bed, stay
 from tests.unit.cluster.native_user import Steered
 from tests.unit.cluster.runs import lines, wait_until
 
@@ -131,13 +130,6 @@ def name_of(job: Steered) -> str:
 
 def is_quiet(job: Steered, admin: KueueAdmin) -> bool:
     return job.is_listed and admin.is_active(name_of(job)) is False
-
-
-def stay(is_true: Callable[[], bool], what: str) -> None:
-    """It is so for as long as the controllers take ten turns."""
-    until_s = time.monotonic() + 0.5
-    wait_until(lambda: (not is_true()) or time.monotonic() > until_s, what)
-    assert is_true(), what
 
 
 def test_adopted_job_is_held_inactive_without_quota_and_started_when_it_is_due(
