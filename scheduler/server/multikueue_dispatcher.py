@@ -4,6 +4,7 @@ It is what MultiKueue calls an external dispatcher. All that it goes by is in th
 so it may be killed at any instant, and several may run at once.
 """
 
+import os
 import signal
 import sys
 import time
@@ -155,15 +156,21 @@ class MultiKueueDispatcher:
         return kept[1]
 
     def _carry_out(self, workload: KubeWorkload, job: KubeNative | None, offer: Offer) -> None:
-        if offer.names != workload.nominated:
-            if not nominate(self._client, workload, offer.names):
-                return  # it has changed: the next look sees how
+        if job is not None and offer.words and job.marks.get(STATUS) != offer.words:
+            # First, for a Job that is offered is soon not what was seen any more.
+            self._tell(job, offer)
+        if offer.names != workload.nominated and nominate(self._client, workload, offer.names):
             _log.info("workload_nominated", workload=workload.name, clusters=list(offer.names))
-        if job is None or not offer.words or job.marks.get(STATUS) == offer.words:
+
+    def _tell(self, job: KubeNative, offer: Offer) -> None:
+        """As far as that can be done: no Job waits for it."""
+        reason = "GridtideOffered" if offer.names else "GridtidePlanned"
+        try:
+            after = change(self._client, job, {STATUS: offer.words})
+        except (KubeRefusedError, KubeSilentError) as error:
+            _log.warning("user_not_told", job=job.label, error=explained(error, job.namespace))
             return
-        after = change(self._client, job, {STATUS: offer.words})
         if after is not None:
-            reason = "GridtideOffered" if offer.names else "GridtidePlanned"
             note_event(self._client, after, reason, offer.words, wall_s=self._wall())
 
 
@@ -189,7 +196,8 @@ def build_dispatcher(settings: Settings, *, stop: Stop) -> MultiKueueDispatcher:
     workers = [
         _worker(name, cluster_id, settings, hardware) for name, cluster_id in asked.clusters.items()
     ]
-    service = GridtideClient(asked.url, timeout_s=_ASK_S)
+    here = f"http://127.0.0.1:{settings.server.port}"
+    service = GridtideClient(asked.url or os.environ.get("GRIDTIDE_URL") or here, timeout_s=_ASK_S)
     client, _ = connect(asked, settings.place("multikueue"), stop=stop)
     plans = WorkerPlans(
         workers,

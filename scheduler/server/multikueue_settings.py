@@ -16,7 +16,8 @@ class MultiKueueSettings(KubernetesLogin):
         check: the AdmissionCheck of controllerName kueue.x-k8s.io/multikueue.
         clusters: the workers, by their names as MultiKueueCluster: the id of each in `clusters`.
         next_after: a worker that has not admitted a Workload by then is not the only one any more.
-        url: of the service that is asked for plans; its token is in GRIDTIDE_TOKEN or GRIDTIDE_TOKEN_FILE.
+        url: of the service that is asked for plans; where not given that of GRIDTIDE_URL, or else this machine's. Its
+            token is in GRIDTIDE_TOKEN, or in the file that GRIDTIDE_TOKEN_FILE names.
     """
 
     namespaces: list[Namespace] = Field(min_length=1)
