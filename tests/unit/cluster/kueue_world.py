@@ -4,7 +4,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from adapters.cluster.kube_client import KubeClient
 from adapters.cluster.kueue_checks import vouch_for
@@ -14,6 +17,7 @@ from tests.unit.cluster.runs import wait_until
 KUEUE = "/apis/kueue.x-k8s.io/v1beta2"
 QUEUE = "kueue.x-k8s.io/queue-name"
 CHECK = "carbon"
+ROLE = Path(__file__).parents[3] / "deploy" / "kubernetes" / "role-kueue.yaml"
 ROLES = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{NAMESPACE}/roles/gridtide"
 Document = dict[str, Any]
 
@@ -124,19 +128,9 @@ def install(bed: KubeBed, name: str) -> None:
     bed.run("kueue", name)
     admin = bed.admin(name)
     role = admin.get(ROLES)
-    rules = [
-        {
-            "apiGroups": ["kueue.x-k8s.io"],
-            "resources": ["workloads"],
-            "verbs": ["get", "list", "watch", "patch"],
-        },
-        {
-            "apiGroups": ["kueue.x-k8s.io"],
-            "resources": ["workloads/status"],
-            "verbs": ["patch"],
-        },
-        {"apiGroups": ["kueue.x-k8s.io"], "resources": ["localqueues"], "verbs": ["get"]},
-    ]
+    documents = yaml.safe_load_all(ROLE.read_text(encoding="utf-8"))
+    (granted,) = [one for one in documents if one["kind"] == "Role"]
+    rules = granted["rules"]
     admin.merge_patch(ROLES, {"rules": [*role["rules"], *rules]})
     rbac = "/apis/rbac.authorization.k8s.io/v1"
     checks = {"apiGroups": ["kueue.x-k8s.io"], "resources": ["admissionchecks"], "verbs": ["get"]}
