@@ -58,6 +58,8 @@ def open_requests(folder: Path) -> SlurmCluster:
 def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> SlurmCluster:
     opened: SlurmCluster = request.param(tmp_path)
     wait_until(lambda: levels(opened) == [], "nobody else is there")
+    # Who leaves has gone from the outlook before the devices are free.
+    wait_until(lambda: opened.free_devices() == {"CPU": 8, "H100": 2}, "all devices are free")
     return opened
 
 

@@ -16,7 +16,7 @@ from scheduler.core.forecast import IntensitySeries, Provenance, Quality, Scope,
 from scheduler.core.job import Job, JobId, JobRecord
 from scheduler.core.terms import Interruptible, ResourceOption
 from scheduler.core.timegrid import Window
-from scheduler.ports import SourceInfo
+from scheduler.ports import JobStore, SourceInfo
 from scheduler.server.native_jobs import NativeBuilder
 from scheduler.service.accountant import Accountant
 from scheduler.service.adopter import Adopter
@@ -91,7 +91,7 @@ class DailySource:
 @dataclass
 class World:
     clock: ManualClock
-    store: SqliteStore
+    store: JobStore
     clusters: Mapping[str, FakeCluster]
     forecaster: Forecaster
     planning: Planning
@@ -161,6 +161,7 @@ def make_world(
     zones: tuple[str, ...] = ("DE",),
     clusters: Mapping[str, FakeCluster] | None = None,
     clock: ManualClock | None = None,
+    store: JobStore | None = None,
 ) -> World:
     clock = clock or ManualClock(START)
     fleet = Fleet(
@@ -186,7 +187,7 @@ def make_world(
         max_age=timedelta(hours=6),
         archive=SqliteIntensityArchive(None),
     )
-    store = SqliteStore(path / "gridtide.db")
+    store = store or SqliteStore(path / "gridtide.db")
     leadership = Leadership(store, holder=process_name(), for_s=15.0)
     run_times = RunTimes(store)
     experience = Experience(
