@@ -18,7 +18,7 @@ from adapters.cluster.kubernetes import KubePatience, KubernetesCluster
 from adapters.cluster.kueue_checks import ROLE as KUEUE_ROLE
 from adapters.cluster.kueue_checks import missing_rights
 from adapters.cluster.kueue_natives import QueuedNatives
-from adapters.cluster.kueue_workloads import Kueue, Workloads
+from adapters.cluster.kueue_workloads import Kueue
 from scheduler.ports import Check, Dispatch, NativeJob, News, RunStatus, is_native
 
 _PODS: Final = f"batch.kubernetes.io/job-name,{OTHERS}"
@@ -58,7 +58,7 @@ class AdoptingKubernetesCluster(KubernetesCluster):
         if kueue is not None:
             pace = patience.watch
             self._queued_natives = {
-                one: QueuedNatives(Workloads(client, one, kueue=kueue, wall=wall, pace=pace))
+                one: QueuedNatives(kueue.workloads(client, one, wall=wall, pace=pace))
                 for one in adopts
             }
         self._natives = KubeNatives(

@@ -37,6 +37,9 @@ class KubeGate:
     def keep_shut(self, job: KubeJob) -> None:
         """Asks again, where the annotations are there and something else may have got lost."""
 
+    def keep_open(self, job: KubeJob) -> None:
+        """Answers for one that is to run what may ask about it."""
+
     def open(self, job: KubeJob) -> None:
         """Lets it have pods."""
         self._patch(job, {"spec": {"suspend": False}})
@@ -90,6 +93,12 @@ class KueueGate(KubeGate):
             self._patch(job, {"metadata": {"labels": {QUEUE: None}}})
         elif workload.is_active:
             self._workloads.shut(workload)
+
+    def keep_open(self, job: KubeJob) -> None:
+        """Our own runs pass our own check: they were created when they are to start."""
+        workload = self._workloads.known(job.owner) if job.queue and not job.is_over else None
+        if workload is not None and workload.is_active:
+            self._workloads.answer(workload)
 
     def open(self, job: KubeJob) -> None:
         """Has its Workload active again; when it is admitted is Kueue's to say."""

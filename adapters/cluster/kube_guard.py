@@ -4,7 +4,8 @@ It needs no memory and no other process: all that it goes by is at the Jobs. So 
 of them starts is not what the others saw any more.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -89,15 +90,18 @@ class KubeGuard:
         Raises:
             KubeRefusedError, KubeSilentError: the Jobs cannot be listed.
         """
-        queued = self._queued(namespace)
+        trouble = dict[str, str]()
+        queued = self._queued(namespace, trouble)
         listing = self._client.list_all(path_of("jobs", namespace), selector=OTHERS)
         jobs = [parse_native(one) for one in listing.items]
         if queued is None:
-            return self.sweep(jobs)
-        seen = [queued.seen(job) for job in jobs]
-        swept = self.sweep(seen, follow=queued.follow)
-        queued.answer(seen, is_ours=self._is_ours, is_all=True)
-        return swept
+            swept = self.sweep(jobs)
+        else:
+            jobs = [queued.seen(job) for job in jobs]
+            swept = self.sweep(jobs, follow=queued.follow)
+            with _told(trouble, f"what waits for our check in {namespace}"):
+                queued.answer(jobs, is_ours=self._is_ours, is_all=True)
+        return Swept(started=swept.started, failed={**swept.failed, **trouble})
 
     def sweep(
         self,
@@ -136,15 +140,22 @@ class KubeGuard:
                 started.append(job.label)
         return Swept(started=tuple(started), failed=failed)
 
-    def _queued(self, namespace: str) -> QueuedNatives | None:
-        """What is in queues there, as of now: listed before the Jobs, so that each of these is known."""
+    def _queued(self, namespace: str, trouble: dict[str, str]) -> QueuedNatives | None:
+        """What is in queues there, as of now: listed before the Jobs, so that each of these is known.
+
+        None where that cannot be had, which is no reason to leave other Jobs alone.
+        """
         if self._kueue is None:
             return None
-        workloads = Workloads(self._client, namespace, kueue=self._kueue, wall=self._wall)
-        workloads.look()
-        if self._kueue.check is not None:
-            vouch_for(self._client, self._kueue.check, wall_s=self._wall())
-        return QueuedNatives(workloads)
+        if (check := self._kueue.check) is not None:
+            with _told(trouble, f"AdmissionCheck {check}"):
+                vouch_for(self._client, check, wall_s=self._wall())
+        found: QueuedNatives | None = None
+        with _told(trouble, f"queues of Kueue in {namespace}"):
+            workloads = Workloads(self._client, namespace, kueue=self._kueue, wall=self._wall)
+            workloads.look()
+            found = QueuedNatives(workloads)
+        return found
 
     def _is_ours(self, job: KubeNative) -> bool:
         """Whether one that asks is still to be held: its words say until when, or a mark does."""
@@ -177,6 +188,15 @@ class KubeGuard:
         if after is not None:
             note_event(self._client, after, STARTED, words, wall_s=now_s)
         return after
+
+
+@contextlib.contextmanager
+def _told(trouble: dict[str, str], subject: str) -> Iterator[None]:
+    """Notes why something could not be done, and goes on."""
+    try:
+        yield
+    except (KubeRefusedError, KubeSilentError) as error:
+        trouble[subject] = str(error)
 
 
 def may_start(job: KubeNative) -> bool:

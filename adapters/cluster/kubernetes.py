@@ -44,7 +44,7 @@ from adapters.cluster.kube_status import (
     trouble_of,
 )
 from adapters.cluster.kube_watch import WatchPace
-from adapters.cluster.kueue_workloads import Kueue, Workloads
+from adapters.cluster.kueue_workloads import Kueue
 from scheduler.core.capacity import Reservation
 from scheduler.core.errors import ClusterFullError, DispatchRejectedError
 from scheduler.core.job import JobId
@@ -121,11 +121,7 @@ class KubernetesCluster:
         self._podless = PodlessReasons(client, namespace=namespace, wall=wall)
         self._swept_s = wall()
         pace = self._patience.watch
-        self._queued = (
-            None
-            if kueue is None
-            else Workloads(client, namespace, kueue=kueue, wall=wall, pace=pace)
-        )
+        self._queued = kueue.workloads(client, namespace, wall=wall, pace=pace) if kueue else None
         self._gate = KueueGate(self._patch, self._queued) if self._queued else KubeGate(self._patch)
         self._book = KubeBook(
             cluster_id,
@@ -345,6 +341,8 @@ class KubernetesCluster:
             self._asked(lambda: self._gate.keep_shut(job))
         elif self._is_overdue(job, pods):
             self._give_up(job, pods)
+        else:
+            self._asked(lambda: self._gate.keep_open(job))
         detail = "" if pods or job.is_over else self._words(job)
         status = build_status(name, job, pods, at=self._clock.at_wall, detail=detail)
         if status.state in (RunState.ENDED, RunState.UNSTARTED):

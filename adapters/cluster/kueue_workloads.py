@@ -32,6 +32,12 @@ class Kueue:
 
     check: str | None = None
 
+    def workloads(
+        self, client: KubeClient, namespace: str, *, wall: Callable[[], float], pace: WatchPace
+    ) -> "Workloads":
+        """Those of a namespace."""
+        return Workloads(client, namespace, kueue=self, wall=wall, pace=pace)
+
 
 class Workloads:
     """A copy, direct looks where it is not enough, and changes.

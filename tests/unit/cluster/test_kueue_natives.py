@@ -263,6 +263,17 @@ def test_check_holds_what_nobody_has_seen_and_lets_pass_what_does_not_ask(
     wait_until(lambda: len(lines(ran)) == 3, "it starts in time")
 
 
+def test_guard_starts_other_jobs_where_kueue_is_out_of_reach(
+    user: KubeUser, guard: Callable[[datetime], KubeGuard], bed: KubeBed
+) -> None:
+    stated = {"deadline": format_instant(ahead(hours=2)), "duration": "1h"}
+    ref = user.create(stated)
+    bed.fault("north", status=404, count=9, match="GET .*/(workloads|admissionchecks)")
+    swept = guard(ahead(hours=1)).look(NAMESPACE)
+    assert swept.started == (f"{NAMESPACE}/{ref.split('/')[1]}",)
+    assert any(subject.startswith("queues of Kueue") for subject in swept.failed)
+
+
 @pytest.mark.parametrize("has_check", [True], indirect=True)
 def test_service_lets_pass_what_it_refuses_and_what_does_not_ask(
     cluster: AdoptingKubernetesCluster, user: KubeUser, queue: str, tmp_path: Path

@@ -19,7 +19,7 @@ from scheduler.core.kubernetes_terms import JobKubernetes
 from scheduler.ports import RunState
 from tests.unit.cluster.kube_user import manifest
 from tests.unit.cluster.kube_world import NAMESPACE, KubeBed, open_cluster
-from tests.unit.cluster.kueue_world import QUEUE, KueueAdmin, kueue_bed
+from tests.unit.cluster.kueue_world import CHECK, QUEUE, KueueAdmin, kueue_bed
 from tests.unit.cluster.runs import Runs, lines, wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -173,6 +173,15 @@ def test_job_that_kueue_has_not_taken_up_leaves_its_queue(bed: KubeBed) -> None:
     ]
 
 
+def test_own_run_passes_our_own_check(opened: Open, admin: KueueAdmin, queue: str) -> None:
+    admin.make_check(CHECK)
+    admin.make_queue(f"{queue}-checked", checks=(CHECK,), cpu=1)
+    runs = opened(queue=f"{queue}-checked", kueue=Kueue(check=CHECK))
+    runs.start("exit 0")
+    assert runs.until(RunState.ENDED).exit_code == 0
+    admin.forget(f"{queue}-checked")
+
+
 def test_run_that_somebody_deactivated_is_frozen_and_goes_on_when_asked(
     opened: Open, admin: KueueAdmin
 ) -> None:
@@ -190,13 +199,15 @@ def test_run_that_somebody_deactivated_is_frozen_and_goes_on_when_asked(
 
 def test_doctor_tells_of_the_queue_and_of_rights(opened: Open, bed: KubeBed, queue: str) -> None:
     def said(**fields: Any) -> list[str]:
-        return [
-            line.detail
-            for line in opened(**fields).cluster.checks()
-            if "Queue" in line.detail or "kueue" in line.detail
-        ]
+        told = [line.detail for line in opened(**fields).cluster.checks()]
+        return [one for one in told if "ueue" in one and "claim" not in one]
 
     assert said() == [f"jobs wait in the LocalQueue {queue}, of ClusterQueue {queue}"]
+    admin = KueueAdmin(bed.admin("north"))
+    admin.make_check(CHECK)
+    assert said(queue=None, kueue=Kueue(check=CHECK)) == [
+        "Kueue is there; Jobs that are in its queues start when it admits them"
+    ]
     assert said(queue="none") == [
         f"there is no LocalQueue none in namespace {NAMESPACE}; make it, or set kubernetes.kueue.queue"
     ]
