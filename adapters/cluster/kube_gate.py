@@ -58,12 +58,12 @@ class KueueGate(KubeGate):
         self._workloads = workloads
 
     def seen(self, job: KubeJob) -> KubeJob:
-        """One that waits in its queue was not asked to have no pods: they come when Kueue admits it."""
+        """One that waits in its queue was not asked to have no pods, unless it had some before: then it rests."""
         if not job.queue or job.is_over:
             return job
         workload = self._workloads.known(job.owner)
-        is_shut = workload is not None and not workload.is_active
-        return replace(job, is_suspended=is_shut and job.is_suspended)
+        rests = workload is not None and (not workload.is_active or workload.was_admitted)
+        return replace(job, is_suspended=rests and job.is_suspended)
 
     def words(self, job: KubeJob) -> str:
         """What Kueue says."""

@@ -376,7 +376,9 @@ class KubernetesCluster:
     def _is_overdue(self, job: KubeJob, pods: Sequence[KubePod]) -> bool:
         """Whether it has not begun in so long that it is better off elsewhere, or later."""
         has_begun = any(pod.began_s is not None for pod in pods)
-        is_waiting = not (job.is_over or job.is_suspended or has_begun)
+        # Kueue may send one back whose pods never began; where none is known, it may have run unseen.
+        is_held = job.is_suspended and not (job.queue and pods)
+        is_waiting = not (job.is_over or is_held or has_begun)
         return is_waiting and self._wall() >= job.began_s + self._patience.start_s
 
     def _give_up(self, job: KubeJob, pods: Sequence[KubePod]) -> None:

@@ -24,6 +24,7 @@ class KubeWorkload:
         is_active: Kueue may admit it.
         is_held: with our mark `HELD`.
         is_admitted: its Job may have pods.
+        was_admitted: it is, or was before Kueue sent it back to its queue.
         is_over: finished.
         has_quota: quota is reserved for it, or it has begun to be.
         checks: state of each admission check, by its name.
@@ -38,6 +39,7 @@ class KubeWorkload:
     is_active: bool
     is_held: bool
     is_admitted: bool
+    was_admitted: bool
     is_over: bool
     has_quota: bool
     checks: Mapping[str, str]
@@ -62,6 +64,7 @@ def parse_workload(document: Document) -> KubeWorkload:
         is_active=spec.get("active") is not False,
         is_held=HELD in _part(meta, "annotations"),
         is_admitted=is_admitted and not _is_true(conditions, "Evicted"),
+        was_admitted="Admitted" in conditions,
         is_over=_is_true(conditions, "Finished"),
         has_quota=has_quota and not _is_true(conditions, "Evicted"),
         checks=checks,

@@ -31,12 +31,12 @@ from adapters.hardware_tables import load_hardware
 from adapters.http_client import Stop
 from scheduler.client import GridtideClient
 from scheduler.core.errors import InvalidConfigError
-from scheduler.core.hardware import HardwareTable
 from scheduler.ports import Clock
-from scheduler.server.kubernetes_clusters import build_devices, connect
+from scheduler.server.kubernetes_clusters import connect
 from scheduler.server.logs import configure_logs
-from scheduler.server.multikueue_plans import NoPlanError, Worker, WorkerPlans, minute
+from scheduler.server.multikueue_plans import NoPlanError, WorkerPlans, minute
 from scheduler.server.multikueue_settings import MultiKueueSettings
+from scheduler.server.multikueue_workers import build_workers
 from scheduler.server.safe_starts import SafeStarts
 from scheduler.server.settings import Settings, load_settings
 from scheduler.server.wiring import build_clock
@@ -75,7 +75,7 @@ class MultiKueueDispatcher:
         self._since: dict[str, tuple[tuple[str, ...], float]] = {}
 
     def look(self) -> bool:
-        """Nominates what is due in every namespace; False where one of them, or a Workload, was out of reach."""
+        """Nominates what is due in every namespace; False where one of them, a Workload or the service was out of reach."""
         is_well, seen = True, set[str]()
         self._plans.begin()
         for namespace in self._settings.namespaces:
@@ -84,6 +84,9 @@ class MultiKueueDispatcher:
             except (KubeRefusedError, KubeSilentError) as error:
                 _log.warning("manager_unavailable", error=explained(error, namespace))
                 return False  # what was not seen is not forgotten
+        if self._plans.silence is not None:
+            _log.warning("service_unavailable", error=self._plans.silence)
+            is_well = False
         self._since = {key: since for key, since in self._since.items() if key in seen}
         self._plans.forget_but(seen)
         return is_well
@@ -192,40 +195,17 @@ def build_dispatcher(settings: Settings, *, stop: Stop) -> MultiKueueDispatcher:
             field="multikueue",
             valid="multikueue: {context, namespaces, check, clusters}",
         )
-    hardware, clock = load_hardware(), build_clock(settings)
-    workers = [
-        _worker(name, cluster_id, settings, hardware) for name, cluster_id in asked.clusters.items()
-    ]
     here = f"http://127.0.0.1:{settings.server.port}"
     service = GridtideClient(asked.url or os.environ.get("GRIDTIDE_URL") or here, timeout_s=_ASK_S)
     client, _ = connect(asked, settings.place("multikueue"), stop=stop)
+    clock = build_clock(settings)
     plans = WorkerPlans(
-        workers,
+        build_workers(settings),
         lambda document, clusters: service.dry_run(document, clusters=clusters),
-        starts=SafeStarts(hardware),
+        starts=SafeStarts(load_hardware()),
         clock=clock,
     )
     return MultiKueueDispatcher(client, asked, plans, clock=clock)
-
-
-def _worker(name: str, cluster_id: str, settings: Settings, hardware: HardwareTable) -> Worker:
-    cluster = next((one for one in settings.clusters if one.id == cluster_id), None)
-    field = f"multikueue.clusters.{name}"
-    if cluster is None or cluster.kubernetes is None:
-        raise InvalidConfigError(
-            f"{settings.place(field)}: {cluster_id!r} is no cluster of kind kubernetes; "
-            f"clusters are {', '.join(one.id for one in settings.clusters)}",
-            field=field,
-            value=cluster_id,
-            valid="the id of a cluster of kind kubernetes",
-        )
-    place = f"clusters.{cluster_id}"
-    capacity = {
-        hardware.get(one, field=f"{place}.capacity").name: count
-        for one, count in cluster.capacity.items()
-    }
-    devices = build_devices(cluster.kubernetes, capacity, hardware, f"{place}.kubernetes.devices")
-    return Worker(name=name, cluster_id=cluster_id, devices=devices, capacity=capacity)
 
 
 def dispatch(config_path: Path | None, *, every_s: float, is_once: bool) -> bool:

@@ -103,7 +103,8 @@ class WorkerPlans:
         self._clock = clock
         self._monotonic = monotonic
         self._kept: dict[str, tuple[float, Document, WorkerPlan]] = {}
-        self._silence: str | None = None
+        self.silence: str | None = None
+        """What the service did not answer with in this look; None where it did, or was not asked."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -112,7 +113,7 @@ class WorkerPlans:
 
     def begin(self) -> None:
         """A new look: a service that was silent in the last one is asked again."""
-        self._silence = None
+        self.silence = None
 
     def forget_but(self, uids: set[str]) -> None:
         """Keeps no plans but those of these Jobs."""
@@ -173,16 +174,16 @@ class WorkerPlans:
         kept = self._kept.get(job.owner)
         now_s = self._monotonic()
         is_fresh = kept is not None and kept[1] == wish.document and now_s < kept[0] + REPLAN_S
-        if kept is not None and (is_fresh or self._silence is not None):
+        if kept is not None and (is_fresh or self.silence is not None):
             return kept[2]
-        if self._silence is not None:
-            raise NoPlanError(self._silence, is_final=False)
+        if self.silence is not None:
+            raise NoPlanError(self.silence, is_final=False)
         try:
             answer = self._ask(wish.document, wish.clusters)
         except (InfeasibleError, InvalidInputError) as error:
             raise NoPlanError(error.message, is_final=True) from error
         except GridtideError as error:
-            self._silence = error.message
+            self.silence = error.message
             if kept is not None:
                 return kept[2]
             raise NoPlanError(error.message, is_final=False) from error

@@ -192,7 +192,7 @@ class Kueue:
             return self.write(wl)
         queue = self.queue_of(wl["spec"]["queueName"], wl["metadata"]["namespace"])
         self.sync_checks(wl, queue)
-        self.turn_away(wl)
+        self.turn_away(wl, queue)
         self.place(wl, job, queue)
         self.write(wl)
         if job is not None and (job["metadata"].get("labels") or {}).get(QUEUE):
@@ -205,8 +205,8 @@ class Kueue:
     def is_admitted(self, wl):
         return self.sim.cond(wl, "Admitted") == "True" and self.sim.cond(wl, "Evicted") != "True"
 
-    def turn_away(self, wl):
-        """One that is inactive, or that a check does not let pass."""
+    def turn_away(self, wl, queue):
+        """One that is inactive, that a check does not let pass, or whose queue is drained."""
         if "Rejected" in self.states(wl) and wl["spec"].get("active", True):
             wl["spec"]["active"] = False
             self.c.store.put(
@@ -222,6 +222,13 @@ class Kueue:
                 "True",
                 "AdmissionCheck",
                 "At least one admission check is to be retried",
+            )
+        elif (
+            self.sim.get(queue or {}, "spec.stopPolicy") == "HoldAndDrain"
+            and self.sim.cond(wl, "QuotaReserved") == "True"
+        ):
+            self.sim.set_cond(
+                wl, "Evicted", "True", "ClusterQueueStopped", "The ClusterQueue is stopped"
             )
 
     def place(self, wl, job, queue):

@@ -21,12 +21,14 @@ from adapters.http_client import Stop
 from scheduler.client import ServiceUnreachableError
 from scheduler.core.errors import InfeasibleError, InvalidConfigError
 from scheduler.core.timegrid import format_instant
+from scheduler.server.multikueue_checks import multikueue_checks
 from scheduler.server.multikueue_dispatcher import MultiKueueDispatcher, build_dispatcher
 from scheduler.server.multikueue_plans import REPLAN_S, Worker, WorkerPlans
 from scheduler.server.multikueue_settings import MultiKueueSettings
 from scheduler.server.safe_starts import SafeStarts
 from scheduler.server.settings import load_settings
 from tests.fakes.clock import ManualClock
+from tests.unit.cluster.kueue_world import kueue_bed
 from tests.unit.cluster.test_kube_native_record import gpus, native
 
 CREATED = datetime(2026, 3, 2, tzinfo=UTC)
@@ -330,3 +332,32 @@ def test_without_a_manager_there_is_nothing_to_nominate(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
     with pytest.raises(InvalidConfigError, match="nothing to nominate; set it"):
         build_dispatcher(load_settings(path), stop=Stop())
+
+
+def test_doctor_says_what_the_manager_cluster_lacks(tmp_path: Path) -> None:
+    assert multikueue_checks(load_settings(settings_with(tmp_path))) != []
+    bed = kueue_bed("hub")
+
+    def said(context: str) -> list[tuple[bool, str]]:
+        path = settings_with(
+            tmp_path, context=context, kubeconfig=str(bed.kubeconfig), namespaces=["training"]
+        )
+        return [(one.is_ok, one.detail) for one in multikueue_checks(load_settings(path))]
+
+    assert said("hub-gridtide") == [(True, "workers are nominated in namespace training: w-a")]
+    ((is_ok, detail),) = said("hub-nobody")
+    assert not is_ok
+    assert "may not get workloads, list workloads, patch workloads/status, list jobs" in detail
+    ((is_ok, detail),) = said("east")
+    assert (is_ok, detail[:38]) == (False, "the manager cluster does not serve kue")
+    ((is_ok, detail),) = said("none")
+    assert not is_ok
+    assert "none" in detail
+
+
+def test_doctor_is_silent_without_a_manager_cluster(tmp_path: Path) -> None:
+    path = settings_with(tmp_path)
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    del document["multikueue"]
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    assert multikueue_checks(load_settings(path)) == []

@@ -114,9 +114,8 @@ def open_cluster(
         client=client_of(bed, context),
         namespace=namespace,
         capacity=capacity or {"CPU": 8, "H100": 2},
-        devices=DEVICES,
         terms=terms,
         clock=ManualClock(T0),
         prefix=f"{instance}-",
-        **fields,
+        **{"devices": DEVICES, **fields},
     )

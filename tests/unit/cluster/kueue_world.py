@@ -77,9 +77,9 @@ class KueueAdmin:
         found: Document = (self.workload(job) or {}).get("status") or {}
         return found
 
-    def stop(self, queue: str, *, is_stopped: bool = True) -> None:
-        """Has a ClusterQueue admit nothing, or go on."""
-        policy = "Hold" if is_stopped else "None"
+    def stop(self, queue: str, *, is_stopped: bool = True, is_drained: bool = False) -> None:
+        """Has a ClusterQueue admit nothing, and send back what it has admitted; or go on."""
+        policy = ("HoldAndDrain" if is_drained else "Hold") if is_stopped else "None"
         self.client.merge_patch(f"{KUEUE}/clusterqueues/{queue}", {"spec": {"stopPolicy": policy}})
 
     def workload(self, job: str) -> Document | None:
@@ -147,8 +147,8 @@ def install(bed: KubeBed, name: str) -> None:
     )
 
 
-def stay(is_true: Callable[[], bool], what: str) -> None:
-    """It is so for as long as the controllers take ten turns."""
-    until_s = time.monotonic() + 0.5
+def stay(is_true: Callable[[], bool], what: str, for_s: float = 0.5) -> None:
+    """It is so for as long as the controllers take ten turns, or longer."""
+    until_s = time.monotonic() + for_s
     wait_until(lambda: (not is_true()) or time.monotonic() > until_s, what)
     assert is_true(), what

@@ -10,6 +10,7 @@ import pytest
 
 from adapters.cluster.kube_client import path_of
 from adapters.cluster.kube_gate import KueueGate
+from adapters.cluster.kube_objects import KubeDevice
 from adapters.cluster.kube_records import KubeJob, parse_job
 from adapters.cluster.kube_watch import WatchPace
 from adapters.cluster.kubernetes import KubePatience, KubernetesCluster
@@ -18,8 +19,8 @@ from scheduler.core.errors import ClusterUnavailableError
 from scheduler.core.kubernetes_terms import JobKubernetes
 from scheduler.ports import RunState
 from tests.unit.cluster.kube_user import manifest
-from tests.unit.cluster.kube_world import NAMESPACE, KubeBed, open_cluster
-from tests.unit.cluster.kueue_world import CHECK, QUEUE, KueueAdmin, kueue_bed
+from tests.unit.cluster.kube_world import DEVICES, NAMESPACE, KubeBed, open_cluster
+from tests.unit.cluster.kueue_world import CHECK, QUEUE, KueueAdmin, kueue_bed, stay
 from tests.unit.cluster.runs import Runs, lines, wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -171,6 +172,33 @@ def test_job_that_kueue_has_not_taken_up_leaves_its_queue(bed: KubeBed) -> None:
         {"metadata": {"annotations": {"gridtide.dev/ending": "{}"}}},
         {"metadata": {"labels": {QUEUE: None}}},
     ]
+
+
+def test_run_that_kueue_sends_back_rests_until_it_is_admitted_again(
+    opened: Open, admin: KueueAdmin, queue: str
+) -> None:
+    runs = opened(start_s=3)
+    runs.start(SAVING, "a.1.0")
+    runs.until_file("ready")
+    admin.stop(queue, is_drained=True)
+    frozen = runs.until(RunState.FROZEN, name="a.1.0")
+    assert len(frozen.spans) == 1
+    runs.cluster.resume("a.1.0")
+    stay(lambda: runs.status("a.1.0").state is RunState.FROZEN, "that is Kueue's to say", 4)
+    admin.stop(queue, is_stopped=False)
+    runs.until(RunState.RUNNING, name="a.1.0")
+
+
+def test_run_that_is_sent_back_without_having_begun_is_taken_back(
+    opened: Open, admin: KueueAdmin, queue: str
+) -> None:
+    nowhere = DEVICES | {"CPU": KubeDevice(resource="cpu", node_selector={"no": "where"})}
+    runs = opened(start_s=4, devices=nowhere)
+    runs.start("exit 0", "a.1.0")
+    wait_until(lambda: "nodes are available" in runs.status("a.1.0").detail, "it has no node")
+    admin.stop(queue, is_drained=True)
+    runs.until(RunState.UNSTARTED, name="a.1.0")
+    runs.names.clear()  # nothing of it is left to end
 
 
 def test_own_run_passes_our_own_check(opened: Open, admin: KueueAdmin, queue: str) -> None:
