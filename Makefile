@@ -19,7 +19,7 @@ demo: setup
 	$(BIN)/gridtide demo --output build/demo
 
 test: setup
-	$(BIN)/python -m pytest -m "not external" --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -m "not external" -n auto --maxprocesses 4 --cov --cov-report=term:skip-covered
 	$(BIN)/python -m coverage report --include="scheduler/core/*" --fail-under=100
 	@echo "skipped: tests marked external (they need Chromium, Redis and Slurm); run them with: make test-external"
 

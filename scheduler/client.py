@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx
 
 from scheduler.core import errors
-from scheduler.core.errors import GridtideError
+from scheduler.core.errors import GridtideError, OverloadedError
 
 Document = dict[str, Any]
 DEFAULT_URL: Final = "http://127.0.0.1:8410"
@@ -173,7 +173,7 @@ class GridtideClient:
             except GridtideError as error:
                 if not error.retryable or attempt == _TRIES:
                     raise
-                threading.Event().wait(random.uniform(0, 0.2 * 2**attempt))  # noqa: S311 - jitter
+                _rest(attempt)
         raise AssertionError("_TRIES is at least 1")
 
     def _json(self, method: str, path: str, **kwargs: Any) -> Document:
@@ -181,10 +181,16 @@ class GridtideClient:
         return document
 
     def _send(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
-        reply = self._raw(method, path, **kwargs)
-        if reply.status_code >= 400:
-            raise _error(reply)
-        return reply
+        """The reply; asked for again where the service had too much to do, for then it has done nothing."""
+        for attempt in range(1, _TRIES + 1):
+            reply = self._raw(method, path, **kwargs)
+            if reply.status_code < 400:
+                return reply
+            error = _error(reply)
+            if not isinstance(error, OverloadedError) or attempt == _TRIES:
+                raise error
+            _rest(attempt)
+        raise AssertionError("_TRIES is at least 1")
 
     def _raw(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
         try:
@@ -194,6 +200,11 @@ class GridtideClient:
                 f"no service at {self.url} ({type(error).__name__}); start it with: gridtide serve",
                 url=self.url,
             ) from error
+
+
+def _rest(attempt: int) -> None:
+    """Before the next try: longer each time, and not all at once."""
+    threading.Event().wait(random.uniform(0, 0.2 * 2**attempt))  # noqa: S311 - jitter
 
 
 def _error(reply: httpx.Response) -> GridtideError:

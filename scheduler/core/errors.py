@@ -114,6 +114,13 @@ class StoreError(GridtideError):
     retryable = True
 
 
+class OverloadedError(GridtideError):
+    """Too many requests are under way; nothing was done."""
+
+    code = "overloaded"
+    retryable = True
+
+
 class UpstreamError(GridtideError):
     """Something outside Gridtide failed."""
 

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from scheduler.core.errors import GridtideError
+from scheduler.core.errors import GridtideError, OverloadedError
 from scheduler.server.auth import is_authorised
 from scheduler.server.problems import problem, problem_of
 from scheduler.server.settings import ServerSettings, is_loopback
@@ -40,6 +40,8 @@ class Gate:
         self._direct = direct
         self._hashes = tuple(settings.token_hashes)
         self._max_body = settings.max_body_bytes
+        self._max_requests = settings.max_requests
+        self._under_way = 0
         self._hosts = frozenset(settings.allowed_hosts)
         self._is_local = is_loopback(settings.host)
 
@@ -51,10 +53,17 @@ class Gate:
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
         }
-        refusal = self._refusal(scope["path"], headers)
+        refusal = self._refusal(scope["path"], headers) or self._overload(scope["path"])
         if refusal is not None:
             await refusal(scope, receive, send)
             return
+        self._under_way += 1
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            self._under_way -= 1
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         endpoint = self._direct.get((scope["method"], scope["path"]))
         if endpoint is None:
             await self._app(scope, self._bounded(receive), send)
@@ -85,6 +94,17 @@ class Gate:
         if not length.isdigit() or int(length) > self._max_body:
             return problem(413, "too_large", f"body: larger than {self._max_body} bytes")
         return None
+
+    def _overload(self, path: str) -> Response | None:
+        """A request that would wait behind too many others, each with its body in memory, comes again later."""
+        if self._under_way < self._max_requests or path in _OPEN_PATHS:
+            return None
+        return problem_of(
+            OverloadedError(
+                f"{self._under_way} requests are under way, as many as server.max_requests lets in; nothing was done: "
+                "ask again soon, or send many jobs in one request to /v1/jobs:batch"
+            )
+        )
 
     def _bounded(self, receive: Receive) -> Receive:
         seen = 0

@@ -13,6 +13,7 @@ from scheduler.core.errors import (
     InfeasibleError,
     InvalidInputError,
     NotFoundError,
+    OverloadedError,
     StoreError,
     UpstreamError,
 )
@@ -22,6 +23,7 @@ _STATUS: Final[tuple[tuple[type[GridtideError], int], ...]] = (
     (InvalidInputError, 422),
     (NotFoundError, 404),
     (ConflictError, 409),
+    (OverloadedError, 503),
     (StoreError, 503),
     (UpstreamError, 503),
 )

@@ -58,6 +58,7 @@ class ServerSettings(Strict):
     token_hashes: list[str] = Field(default_factory=list)
     allowed_hosts: list[str] = Field(default_factory=list)
     max_body_bytes: int = Field(default=1_048_576, ge=1024, le=1 << 30)
+    max_requests: int = Field(default=512, ge=1, le=100_000)
 
     @field_validator("token_hashes")
     @classmethod
