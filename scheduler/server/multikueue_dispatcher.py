@@ -5,8 +5,6 @@ so it may be killed at any instant, and several may run at once.
 """
 
 import os
-import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +32,7 @@ from scheduler.core.errors import InvalidConfigError
 from scheduler.ports import Clock
 from scheduler.server.kubernetes_clusters import connect
 from scheduler.server.logs import configure_logs
+from scheduler.server.looking import keep_looking
 from scheduler.server.multikueue_plans import NoPlanError, WorkerPlans, minute
 from scheduler.server.multikueue_settings import MultiKueueSettings
 from scheduler.server.multikueue_workers import build_workers
@@ -214,10 +213,4 @@ def dispatch(config_path: Path | None, *, every_s: float, is_once: bool) -> bool
     configure_logs()
     stop = Stop()
     dispatcher = build_dispatcher(settings, stop=stop)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
-    is_well = dispatcher.look()
-    while not is_once:
-        stop.wait(every_s)
-        is_well = dispatcher.look()
-    return is_well
+    return keep_looking(dispatcher.look, stop=stop, every_s=every_s, is_once=is_once)
