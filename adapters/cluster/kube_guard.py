@@ -158,8 +158,8 @@ class KubeGuard:
         return found
 
     def _is_ours(self, job: KubeNative) -> bool:
-        """Whether one that asks is still to be held: its words say until when, or a mark does."""
-        return RELEASED not in job.marks and self.due_at(job) is not None
+        """Whether one that asks is still to be held: by its user, or until its words or a mark say when."""
+        return job.is_held or (RELEASED not in job.marks and self.due_at(job) is not None)
 
     def due_at(self, job: KubeNative) -> datetime | None:
         """When it is to start whatever becomes of others; None where it is not ours to start."""

@@ -171,7 +171,10 @@ def parse_native(document: Document) -> KubeNative:
         node_selector=selector,
         limit_s=limit_s,
         barrier=other or (queue_barrier(job.queue) if job.queue else ""),
-        digest=_digest(words, asked, selector, count, limit_s, other or job.queue),
+        # Kueue adds the labels of a flavor while the Job runs: they are no change of its user's.
+        digest=_digest(
+            words, asked, {} if job.queue else selector, count, limit_s, other or job.queue
+        ),
         is_leaving="deletionTimestamp" in meta,
     )
 

@@ -43,12 +43,20 @@ def as_queued(job: KubeNative, workload: KubeWorkload | None) -> KubeNative:
     if workload.is_held or _is_let_start(job):
         return replace(job, is_suspended=False)
     # It runs without us, or was asked to leave a moment ago; or it waits, and Kueue must be kept from it.
-    is_asked = PAUSED in job.marks or CANCELLED in job.marks
-    return job if job.is_suspended else replace(job, is_suspended=is_asked)
+    return job if job.is_suspended else replace(job, is_suspended=_rests(job))
+
+
+def _rests(job: KubeNative) -> bool:
+    return PAUSED in job.marks or CANCELLED in job.marks
+
+
+def _is_to_rest(job: KubeNative, workload: KubeWorkload) -> bool:
+    """Whether its Workload must be kept from Kueue; one that Kueue admitted before it could be held is left to run."""
+    return _rests(job) or not workload.is_admitted
 
 
 def _is_let_start(job: KubeNative) -> bool:
-    return RELEASED in job.marks and not (PAUSED in job.marks or CANCELLED in job.marks)
+    return RELEASED in job.marks and not _rests(job)
 
 
 class QueuedNatives:
@@ -84,7 +92,7 @@ class QueuedNatives:
             if workload.is_active or workload.is_held:
                 self.workloads.open(workload)
         elif any(mark in job.marks for mark in _KEEPS):
-            if workload.is_active and not workload.is_held and self.seen(job).is_suspended:
+            if workload.is_active and not workload.is_held and _is_to_rest(job, workload):
                 self.workloads.shut(workload)
         elif workload.is_held:
             self.workloads.open(workload)  # it is not ours any more

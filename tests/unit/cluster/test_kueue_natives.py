@@ -275,6 +275,19 @@ def test_guard_starts_other_jobs_where_kueue_is_out_of_reach(
 
 
 @pytest.mark.parametrize("has_check", [True], indirect=True)
+def test_guard_does_not_let_pass_what_its_user_holds(
+    user: KubeUser, guard: Callable[[datetime], KubeGuard], queue: str
+) -> None:
+    stated = {"deadline": format_instant(ahead(hours=2)), "duration": "1h", "hold": "true"}
+    ref = user.create(stated, labels={QUEUE: queue}, suspend=False, limits={"cpu": "1"})
+    guard(ahead(minutes=59)).look(NAMESPACE)
+    stay(lambda: user.is_suspended(ref), "its user keeps it")
+    user.annotate(ref, hold=None)
+    guard(ahead(minutes=59)).look(NAMESPACE)
+    wait_until(lambda: not user.is_suspended(ref), "without the hold it starts")
+
+
+@pytest.mark.parametrize("has_check", [True], indirect=True)
 def test_service_lets_pass_what_it_refuses_and_what_does_not_ask(
     cluster: AdoptingKubernetesCluster, user: KubeUser, queue: str, tmp_path: Path
 ) -> None:
