@@ -1,19 +1,21 @@
-"""A Kubernetes cluster that also plans the Jobs that users create themselves."""
+"""A Kubernetes cluster that also plans the jobs that users create themselves."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
+from itertools import product
 from typing import Any, Final
 
 from adapters.cluster.kube_book import KubeBook, Selectors
-from adapters.cluster.kube_checks import ROLE
 from adapters.cluster.kube_client import KubeClient
-from adapters.cluster.kube_errors import explained
+from adapters.cluster.kube_errors import absent, explained, role_of
 from adapters.cluster.kube_guard import OTHERS, FindSafeStart, KubeGuard
+from adapters.cluster.kube_kinds import JOB, KubeKind, parts
 from adapters.cluster.kube_native_books import NativeBooks
-from adapters.cluster.kube_native_record import KubeNative, parse_native
+from adapters.cluster.kube_native_record import KubeNative, Place, parse_native
 from adapters.cluster.kube_natives import KubeNatives
-from adapters.cluster.kube_refusals import KubeRefusedError, KubeSilentError
+from adapters.cluster.kube_refusals import KubeRefusedError, KubeSilentError, Refusal
 from adapters.cluster.kubernetes import KubePatience, KubernetesCluster
 from adapters.cluster.kueue_checks import ROLE as KUEUE_ROLE
 from adapters.cluster.kueue_checks import missing_rights
@@ -21,21 +23,19 @@ from adapters.cluster.kueue_natives import QueuedNatives
 from adapters.cluster.kueue_workloads import Kueue
 from scheduler.ports import Check, Dispatch, NativeJob, News, RunStatus, is_native
 
-_PODS: Final = f"batch.kubernetes.io/job-name,{OTHERS}"
 _LEAVE_S: Final = 2.0
-_NEEDED: Final = (
-    *(("batch", "jobs", verb) for verb in ("get", "list", "watch", "patch")),
-    *(("", "pods", verb) for verb in ("list", "watch")),
-    ("", "events", "create"),
-)
-"""What adoption takes in each namespace; without the last one users are told by annotations alone."""
+VERBS: Final = ("get", "list", "watch", "patch")
+"""What adoption takes for each kind of jobs."""
+_NEEDED: Final = (*(("", "pods", verb) for verb in ("list", "watch")), ("", "events", "create"))
+"""And for all; without the last one users are told by annotations alone."""
 
 
 class AdoptingKubernetesCluster(KubernetesCluster):
     """See `ClusterAdapter`, `AdoptingCluster` and `TellingCluster`.
 
     Args:
-        adopts: namespaces whose Jobs are planned that ask for it in their annotations.
+        adopts: namespaces whose jobs are planned that ask for it in their annotations.
+        kinds: of the jobs.
         find_safe_start: by when words alone have a job started.
         terms: those of `KubernetesCluster`.
     """
@@ -46,26 +46,33 @@ class AdoptingKubernetesCluster(KubernetesCluster):
         *,
         client: KubeClient,
         adopts: Sequence[str],
+        kinds: Sequence[KubeKind] = (JOB,),
         find_safe_start: FindSafeStart,
         wall: Callable[[], float] = time.time,  # noqa: TID251 - Kubernetes lives on wall time
         **terms: Any,
     ) -> None:
         super().__init__(cluster_id, client=client, wall=wall, **terms)
-        self._adopts = tuple(adopts)
+        self._adopts = tuple(product(adopts, kinds))
         patience: KubePatience = terms.get("patience") or KubePatience()
         kueue: Kueue | None = terms.get("kueue")
-        self._queued_natives = dict[str, QueuedNatives]()
+        self._queued_natives = dict[Place, QueuedNatives]()
         if kueue is not None:
             pace = patience.watch
             self._queued_natives = {
-                one: QueuedNatives(kueue.workloads(client, one, wall=wall, pace=pace))
-                for one in adopts
+                Place(namespace, kind.name): QueuedNatives(
+                    kueue.workloads(client, namespace, wall=wall, pace=pace)
+                )
+                for namespace, kind in self._adopts
+                if kind is JOB
             }
         self._natives = KubeNatives(
             cluster_id,
             NativeBooks(
                 client,
-                {one: self._native_book(one, patience) for one in adopts},
+                {
+                    Place(namespace, kind.name): self._native_book(namespace, kind, patience)
+                    for namespace, kind in self._adopts
+                },
                 wall=wall,
                 queued=self._queued_natives,
             ),
@@ -81,14 +88,17 @@ class AdoptingKubernetesCluster(KubernetesCluster):
             wall=wall,
         )
 
-    def _native_book(self, namespace: str, patience: KubePatience) -> KubeBook[KubeNative]:
-        queued = self._queued_natives.get(namespace)
+    def _native_book(
+        self, namespace: str, kind: KubeKind, patience: KubePatience
+    ) -> KubeBook[KubeNative]:
+        queued = self._queued_natives.get(Place(namespace, kind.name))
         return KubeBook(
             self.cluster_id,
             self._client,
             namespace=namespace,
-            selectors=Selectors(jobs=OTHERS, pods=_PODS),
-            parse=parse_native,
+            kind=kind,
+            selectors=Selectors(jobs=OTHERS, pods=f"{kind.pods},{OTHERS}"),
+            parse=partial(parse_native, kind=kind),
             tell_end=self._note_end,
             is_news=_is_news,
             pace=patience.watch,
@@ -158,7 +168,7 @@ class AdoptingKubernetesCluster(KubernetesCluster):
             Check(subject=f"cluster {self.cluster_id}", is_ok=False, detail=words)
             for words in self._natives.troubles()
         ]
-        return [*lines, *map(self._adoption_check, self._adopts), *troubles]
+        return [*lines, *(self._adoption_check(*one) for one in self._adopts), *troubles]
 
     def close(self) -> None:
         """See `KubernetesCluster`."""
@@ -172,27 +182,53 @@ class AdoptingKubernetesCluster(KubernetesCluster):
             name: own.get(name, 0) + natives.get(name, 0) for name in own.keys() | natives.keys()
         }
 
-    def _adoption_check(self, namespace: str) -> Check:
+    def _adoption_check(self, namespace: str, kind: KubeKind) -> Check:
         subject = f"cluster {self.cluster_id}"
-        queued = self._queued_natives.get(namespace)
+        queued = self._queued_natives.get(Place(namespace, kind.name))
         try:
-            missing = [
-                f"{verb} {resource}"
-                for group, resource, verb in _NEEDED
-                if not self._client.may(verb, resource, group=group, namespace=namespace)
-            ]
-            missing += missing_rights(self._client, queued.workloads) if queued else []
+            if not self._knows(kind):
+                return Check(subject=subject, is_ok=False, detail=absent(kind))
+            own = self._missing([(kind.group, kind.plural, verb) for verb in VERBS], namespace)
+            shared = self._missing(_NEEDED, namespace)
+            of_kueue = missing_rights(self._client, queued.workloads) if queued else []
         except (KubeRefusedError, KubeSilentError) as error:
             return Check(subject=subject, is_ok=False, detail=explained(error, namespace))
-        role = f"{ROLE} and {KUEUE_ROLE} grant" if queued else f"{ROLE} grants"
-        planned = f"users' own Jobs in namespace {namespace} are planned where they ask for it"
+        planned = (
+            f"users' own {kind.name}s in namespace {namespace} are planned where they ask for it"
+        )
+        missing = [*own, *shared, *of_kueue]
         if missing == ["create events"]:
             said = f"{planned}; it may not create events: they are told by annotations alone"
             return Check(subject=subject, is_ok=True, detail=said)
         if missing:
-            said = f"in namespace {namespace} it may not {', '.join(missing)}; {role} that"
+            roles = dict.fromkeys([role_of(kind)] * bool(own) + [role_of(JOB)] * bool(shared))
+            roles |= dict.fromkeys([KUEUE_ROLE] * bool(of_kueue))
+            said = (
+                f"in namespace {namespace} it may not {', '.join(missing)}; "
+                f"{' and '.join(roles)} grants that"
+            )
             return Check(subject=subject, is_ok=False, detail=said)
         return Check(subject=subject, is_ok=True, detail=planned)
+
+    def _missing(self, rights: Iterable[tuple[str, str, str]], namespace: str) -> list[str]:
+        """Those of these rights, each a group, a resource and a verb, that the login does not have."""
+        return [
+            f"{verb} {resource}"
+            for group, resource, verb in rights
+            if not self._client.may(verb, resource, group=group, namespace=namespace)
+        ]
+
+    def _knows(self, kind: KubeKind) -> bool:
+        """Whether the cluster serves that kind."""
+        if kind is JOB:
+            return True
+        try:
+            served = self._client.get(f"/apis/{kind.api}")
+        except KubeRefusedError as error:
+            if error.kind is Refusal.MISSING:
+                return False
+            raise
+        return any(one.get("name") == kind.plural for one in parts(served, "resources"))
 
 
 def _is_news(before: KubeNative | None, after: KubeNative | None) -> bool:

@@ -1,11 +1,13 @@
-"""All Jobs and pods of this Gridtide in one namespace, as the cluster last told."""
+"""All Jobs and pods of this Gridtide in one namespace, or all jobs of a kind, as the cluster last told."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 from adapters.cluster.kube_client import KubeClient, path_of
 from adapters.cluster.kube_errors import unavailable
+from adapters.cluster.kube_kinds import JOB, KubeKind
 from adapters.cluster.kube_records import KubeJob, KubePod, parse_pod
 from adapters.cluster.kube_refusals import KubeError, KubeRefusedError, KubeSilentError, Refusal
 from adapters.cluster.kube_watch import KubeMirror, WatchPace
@@ -30,6 +32,7 @@ class KubeBook(Generic[_J]):
     """Two copies that a watch each keeps up to date, and direct looks where a copy is not enough.
 
     Args:
+        kind: of the jobs.
         parse: the document of a Job to what is kept of it.
         is_news: whether a change of a Job, of which either side may be None, is worth telling; the end of a pod counts
             as that of its Job. By default where it is new that it is over.
@@ -43,6 +46,7 @@ class KubeBook(Generic[_J]):
         client: KubeClient,
         *,
         namespace: str,
+        kind: KubeKind = JOB,
         selectors: Selectors,
         parse: Callable[[dict[str, Any]], _J],
         tell_end: Callable[[], None],
@@ -54,12 +58,13 @@ class KubeBook(Generic[_J]):
         self._cluster_id = cluster_id
         self._client = client
         self._namespace = namespace
+        self._kind = kind
         self._parse = parse
         self._tell_end = tell_end
         self._is_news = is_news or _has_ended
         self.jobs: Final = KubeMirror(
             client,
-            path_of("jobs", namespace),
+            kind.path(namespace),
             selector=selectors.jobs,
             parse=parse,
             on_change=self._note_job,
@@ -69,19 +74,23 @@ class KubeBook(Generic[_J]):
             client,
             path_of("pods", namespace),
             selector=selectors.pods,
-            parse=parse_pod,
+            parse=partial(parse_pod, kind=kind),
             on_change=self._note_pod,
             pace=pace,
         )
 
     def require_current(self) -> None:
         """Raises ClusterUnavailableError where the copies may be old; starts them at the first call."""
-        for mirror in self._mirrors():
-            mirror.start()
+        self.start()
         for mirror in self._mirrors():
             trouble = mirror.trouble(within_s=_FIRST_S)
             if trouble is not None:
                 raise self.unavailable(trouble)
+
+    def start(self) -> None:
+        """Starts the copies, once."""
+        for mirror in (self.jobs, self.pods):
+            mirror.start()
 
     def find(self, name: str) -> _J | None:
         """The Job of that name: of the copy, or else as the cluster says now.
@@ -99,7 +108,7 @@ class KubeBook(Generic[_J]):
             ClusterUnavailableError: it cannot be asked.
         """
         try:
-            document = self._client.get(path_of("jobs", self._namespace, name))
+            document = self._client.get(self._kind.path(self._namespace, name))
         except KubeRefusedError as error:
             if error.kind is Refusal.MISSING:
                 return None
@@ -115,16 +124,24 @@ class KubeBook(Generic[_J]):
         Raises:
             ClusterUnavailableError: they have to be asked for, and cannot be.
         """
-        pods = {one.uid: replace(one, is_gone=True) for one in self.pods.gone(job.owner)}
-        pods |= {one.uid: one for one in self.pods.members(job.owner)}
+        keys = self._kind.keys(job.name, job.owner)
+        known = [replace(one, is_gone=True) for key in keys for one in self.pods.gone(key)]
+        pods = {one.uid: one for one in known if _is_of(one, job)}
+        pods |= {one.uid: one for one in self.pods_now(job)}
         if job.end and (not pods or any(one.is_live for one in pods.values())):
             # The Job's end was told first. What became of its pods is known to the server by now.
-            pods |= {one.uid: one for one in self._pods_now(job)}
+            pods |= {one.uid: one for one in self._ask_pods(job)}
         return list(pods.values())
+
+    def pods_now(self, job: KubeJob) -> list[KubePod]:
+        """Those of its pods that are there."""
+        keys = self._kind.keys(job.name, job.owner)
+        found = [one for key in keys for one in self.pods.members(key)]
+        return [one for one in found if _is_of(one, job)]
 
     def unavailable(self, error: KubeError) -> ClusterUnavailableError:
         """The error for a question that got no answer."""
-        return unavailable(self._cluster_id, error, namespace=self._namespace)
+        return unavailable(self._cluster_id, error, namespace=self._namespace, kind=self._kind)
 
     def join(self, within_s: float) -> None:
         """Waits for the watches to end, after the client's stop was set."""
@@ -134,13 +151,15 @@ class KubeBook(Generic[_J]):
     def _mirrors(self) -> tuple[KubeMirror[Any], ...]:
         return self.jobs, self.pods, *self._also
 
-    def _pods_now(self, job: KubeJob) -> list[KubePod]:
-        selector = f"batch.kubernetes.io/controller-uid={job.owner}"
+    def _ask_pods(self, job: KubeJob) -> list[KubePod]:
+        keys = self._kind.keys(job.name, job.owner)
+        selector = self._kind.pod_selector(job.name, job.owner)
         try:
             listing = self._client.list_all(path_of("pods", self._namespace), selector=selector)
         except (KubeRefusedError, KubeSilentError) as error:
             raise self.unavailable(error) from error
-        return [parse_pod(one) for one in listing.items]
+        pods = [parse_pod(one, self._kind) for one in listing.items]
+        return [one for one in pods if one.owner in keys and _is_of(one, job)]
 
     def _note_job(self, before: _J | None, after: _J | None) -> None:
         if self._is_news(before, after):
@@ -150,9 +169,14 @@ class KubeBook(Generic[_J]):
         pod = after or before
         if pod is None or (after is not None and after.is_live):
             return
-        owners: list[_J | None] = [*self.jobs.members(pod.owner)] or [None]
+        owners: list[_J | None] = [*self.jobs.members(pod.owner)] or [self.jobs.find(pod.owner)]
         if any(self._is_news(job, None) for job in owners):
             self._tell_end()
+
+
+def _is_of(pod: KubePod, job: KubeJob) -> bool:
+    """Whether it is not of an earlier job of the same name."""
+    return pod.owner == job.owner or pod.created_s >= job.created_s
 
 
 def _has_ended(before: KubeJob | None, after: KubeJob | None) -> bool:

@@ -10,7 +10,8 @@ from adapters.cluster.kube_objects import KubeTerms
 from adapters.cluster.kube_refusals import KubeRefusedError, KubeSilentError
 from adapters.cluster.kueue_checks import kueue_lines
 from adapters.cluster.kueue_workloads import Workloads
-from scheduler.ports import Check
+from scheduler.core.job import JobId
+from scheduler.ports import Check, Dispatch
 
 MAX_SKEW_S: Final = 30.0
 VERSION: Final = "/version"
@@ -88,7 +89,7 @@ class KubeChecks:
                 return [*lines, self._line(False, explained(error, self._namespace))]
             if not all(line.is_ok for line in lines):
                 return lines
-        return [*lines, self._line(True, _checkpoint_words(self._terms))]
+        return [*lines, self._line(True, checkpoint_words(self._terms))]
 
     def _line(self, is_ok: bool, detail: str) -> Check:
         return Check(subject=self._subject, is_ok=is_ok, detail=detail)
@@ -131,13 +132,26 @@ class KubeChecks:
         return [self._line(True, f"free devices: {counted} (by {source})")]
 
 
-def _checkpoint_words(terms: KubeTerms) -> str:
+def sample_dispatch(accelerator: str) -> Dispatch:
+    """A run such as ours, for the trial."""
+    return Dispatch(
+        name="gridtide-doctor.0.0",
+        job_id=JobId("gridtide-doctor"),
+        command=("true",),
+        env=(),
+        workdir=None,
+        accelerator=accelerator,
+        gpus=1,
+        num_nodes=1,
+        checkpoint_key="gridtide-doctor",
+    )
+
+
+def checkpoint_words(terms: KubeTerms) -> str:
+    """What becomes of checkpoints."""
     claim = terms.checkpoint_claim
     if claim is None:
-        return (
-            "no volume keeps checkpoints: a run that is paused begins anew; "
-            "set kubernetes.checkpoint_claim"
-        )
+        return "no volume keeps checkpoints: a run that is paused begins anew; set kubernetes.checkpoint_claim"
     return f"checkpoints are kept on the claim {claim}, at {terms.checkpoints}"
 
 

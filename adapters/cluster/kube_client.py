@@ -15,6 +15,7 @@ from adapters.cluster.kube_refusals import (
     KubeSilentError,
     Refusal,
     refusal_of,
+    warnings_of,
 )
 
 Document = dict[str, Any]
@@ -31,6 +32,7 @@ _PATHS: Final[Mapping[str, str]] = {
 NODES: Final = "/api/v1/nodes"
 REVIEWS: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _STRICT: Final = {"fieldValidation": "Strict", "fieldManager": "gridtide"}
+_DRY: Final = {"dryRun": "All"}
 _PASSING: Final = (Refusal.THROTTLED, Refusal.BROKEN)
 _PAGE: Final = 500
 _MAX_WAIT_S: Final = 5.0
@@ -100,8 +102,23 @@ class KubeClient:
 
     def create(self, path: str, document: Document, *, is_dry: bool = False) -> Document:
         """What the server made of it; a field that it does not know is refused."""
-        params = _STRICT | ({"dryRun": "All"} if is_dry else {})
+        params = _STRICT | (_DRY if is_dry else {})
         return self._json("POST", path, params=params, document=document)
+
+    def try_create(self, path: str, document: Document, *, within_s: float) -> tuple[str, ...]:
+        """What the server warns of when it creates the object for show. Asked once.
+
+        It checks it and asks quotas and policies, but keeps nothing.
+        """
+        wish = Wish(
+            method="POST",
+            path=path,
+            params=_STRICT | _DRY,
+            content=json.dumps(document).encode("ascii"),
+            read_s=within_s,
+            is_once=True,
+        )
+        return warnings_of(self._answer(wish))
 
     def merge_patch(self, path: str, patch: Document) -> Document:
         """The object after the patch."""
@@ -221,7 +238,7 @@ class KubeClient:
                     continue
                 may_have_arrived |= error.kind is Refusal.BROKEN
                 last = error
-            pause_s = self._pause_s(attempt, last)
+            pause_s = None if wish.is_once else self._pause_s(attempt, last)
             if pause_s is None:
                 raise _final(last, wish, may_have_arrived=may_have_arrived) from last
             self._wait(pause_s)

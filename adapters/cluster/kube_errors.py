@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from adapters.cluster.kube_kinds import JOB, KubeKind
 from adapters.cluster.kube_refusals import KubeError, KubeSilentError, Refusal
 from scheduler.core.errors import (
     ClusterFullError,
@@ -11,13 +12,20 @@ from scheduler.core.errors import (
     UpstreamError,
 )
 
-ROLE: Final = "deploy/kubernetes/role.yaml grants what is needed"
+_GRANTS: Final = "grants what is needed"
 
 
-def unavailable(cluster_id: str, error: KubeError, *, namespace: str) -> ClusterUnavailableError:
+def role_of(kind: KubeKind) -> str:
+    """The file with the rights for jobs of that kind."""
+    return "deploy/kubernetes/role.yaml" if kind is JOB else "deploy/kubernetes/role-kinds.yaml"
+
+
+def unavailable(
+    cluster_id: str, error: KubeError, *, namespace: str, kind: KubeKind = JOB
+) -> ClusterUnavailableError:
     """The cluster cannot be used now; the message says why, and who can change that."""
     return ClusterUnavailableError(
-        f"{cluster_id}: {explained(error, namespace)}", cluster=cluster_id
+        f"{cluster_id}: {explained(error, namespace, kind)}", cluster=cluster_id
     )
 
 
@@ -37,16 +45,28 @@ def creation_error(cluster_id: str, error: KubeError, *, namespace: str) -> Upst
     return ClusterUnavailableError(words, cluster=cluster_id)
 
 
-def explained(error: KubeError, namespace: str) -> str:
-    """The server's words, with what to look for."""
+def absent(kind: KubeKind) -> str:
+    """What to do where a cluster does not know that kind of jobs."""
+    return (
+        f"it does not know {kind.name} ({kind.api}): none are planned; "
+        f"install it, or take {kind.name} out of kubernetes.kinds"
+    )
+
+
+def explained(error: KubeError, namespace: str, kind: KubeKind = JOB) -> str:
+    """The server's words on jobs of that kind, with what to look for."""
     if isinstance(error, KubeSilentError):
         return str(error)
     match error.kind:
         case Refusal.LOGIN:
             return f"{error}: the token or certificate is no good, or not any more; renew it"
         case Refusal.RIGHT:
-            return f"{error.missing_right} in namespace {namespace}; {ROLE}"
+            is_own = f'"{kind.plural}"' in error.missing_right
+            role = role_of(kind if is_own else JOB)
+            return f"{error.missing_right} in namespace {namespace}; {role} {_GRANTS}"
         case Refusal.MISSING if "namespaces" in error.said:
             return f"there is no namespace {namespace}; make it, or set kubernetes.namespace"
+        case Refusal.MISSING if kind is not JOB:
+            return absent(kind)
         case _:
             return str(error)

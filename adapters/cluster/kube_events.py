@@ -1,10 +1,11 @@
-"""Why a Job has no pods: its conditions do not say, only its events do."""
+"""Why a job has no pods: its conditions do not say, only its events do."""
 
 from collections.abc import Callable
 from typing import Final
 
 from adapters.cluster.kube_client import KubeClient, path_of
 from adapters.cluster.kube_errors import explained
+from adapters.cluster.kube_kinds import part
 from adapters.cluster.kube_records import KubeJob
 from adapters.cluster.kube_refusals import KubeRefusedError, KubeSilentError
 
@@ -42,10 +43,11 @@ class PodlessReasons:
         self._said.pop(job.owner, None)
 
     def _ask(self, job: KubeJob) -> str:
-        fields = f"involvedObject.uid={job.owner},reason=FailedCreate"
+        fields = f"involvedObject.uid={job.owner},type=Warning"
         try:
             found = self._client.list_all(path_of("events", self._namespace), fields=fields)
         except (KubeRefusedError, KubeSilentError) as error:
             return f"its events cannot be read: {explained(error, self._namespace)}"
-        last = max(found.items, key=lambda one: str(one.get("lastTimestamp") or ""), default=None)
+        others = [one for one in found.items if part(one, "source").get("component") != "gridtide"]
+        last = max(others, key=lambda one: str(one.get("lastTimestamp") or ""), default=None)
         return "" if last is None else f"Kubernetes: {last.get('message') or ''}"

@@ -1,4 +1,4 @@
-"""Starts users' Jobs whose latest safe start has passed, because nobody else did.
+"""Starts users' jobs whose latest safe start has passed, because nobody else did.
 
 It needs no memory and no other process: all that it goes by is at the Jobs. So several may do it at once; a Job that one
 of them starts is not what the others saw any more.
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from adapters.cluster.kube_client import KubeClient, path_of
+from adapters.cluster.kube_client import KubeClient
+from adapters.cluster.kube_kinds import JOB, KubeKind
 from adapters.cluster.kube_native_hand import change, note_event
 from adapters.cluster.kube_native_record import (
     CANCELLED,
@@ -84,16 +85,16 @@ class KubeGuard:
         self._clock = clock
         self._wall = wall
 
-    def look(self, namespace: str) -> Swept:
-        """Starts what is due in that namespace; one list, and a change for each Job that is.
+    def look(self, namespace: str, kind: KubeKind) -> Swept:
+        """Starts what is due of that kind in that namespace; one list, and a change for each job that is.
 
         Raises:
             KubeRefusedError, KubeSilentError: the Jobs cannot be listed.
         """
         trouble = dict[str, str]()
-        queued = self._queued(namespace, trouble)
-        listing = self._client.list_all(path_of("jobs", namespace), selector=OTHERS)
-        jobs = [parse_native(one) for one in listing.items]
+        queued = self._queued(namespace, trouble) if kind is JOB else None
+        listing = self._client.list_all(kind.path(namespace), selector=OTHERS)
+        jobs = [parse_native(one, kind) for one in listing.items]
         if queued is None:
             swept = self.sweep(jobs)
         else:

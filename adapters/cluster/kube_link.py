@@ -31,7 +31,8 @@ class Wish:
     """One request.
 
     Args:
-        read_s: how long silence is borne; None: as usual.
+        read_s: how long silence is borne, and a connection waited for; None: as usual.
+        is_once: it is not tried again.
     """
 
     method: str
@@ -40,6 +41,7 @@ class Wish:
     content: bytes | None = None
     content_type: str = "application/json"
     read_s: float | None = None
+    is_once: bool = False
 
 
 class KubeLink:
@@ -115,13 +117,14 @@ class KubeLink:
         if login.token is not None:
             headers["Authorization"] = f"Bearer {login.token}"
         name, limits = login.tls.server_name, self.limits
+        read_s = wish.read_s or limits.read_s
         return http.build_request(
             wish.method,
             f"{login.server}{wish.path}",
             params=wish.params,
             content=wish.content,
             headers=headers,
-            timeout=httpx.Timeout(wish.read_s or limits.read_s, connect=limits.connect_s),
+            timeout=httpx.Timeout(read_s, connect=min(read_s, limits.connect_s)),
             extensions={"sni_hostname": name} if name else {},
         )
 
@@ -135,7 +138,13 @@ class KubeLink:
                 raise KubeSilentError(why, was_sent=True)
             if time.monotonic() > until_s:
                 raise KubeSilentError(f"took longer than {self.limits.total_s:g} s", was_sent=True)
-        return Answer(reply.status_code, bytes(body), reply.headers.get("retry-after", ""))
+        headers = reply.headers
+        return Answer(
+            reply.status_code,
+            bytes(body),
+            retry_after=headers.get("retry-after", ""),
+            warnings=tuple(headers.get_list("warning")),
+        )
 
     def events(self, reply: httpx.Response) -> Iterator[dict[str, Any]]:
         """The events of a watch. Raises KubeSilentError for what is none."""

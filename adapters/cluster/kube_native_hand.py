@@ -1,4 +1,4 @@
-"""Changes at a user's Job: only on what was seen, so that nobody's change is overwritten; and events that say so."""
+"""Changes at a user's job: only on what was seen, so that nobody's change is overwritten; and events that say so."""
 
 import hashlib
 from collections.abc import Mapping
@@ -39,9 +39,10 @@ def change(
         }
     }
     if suspend is not None and not job.queue:
-        patch["spec"] = {"suspend": suspend}
+        patch |= job.kind.suspending(suspend)
+    path = job.kind.path(job.namespace, job.name)
     try:
-        return parse_native(client.merge_patch(path_of("jobs", job.namespace, job.name), patch))
+        return parse_native(client.merge_patch(path, patch), job.kind)
     except KubeRefusedError as error:
         # A patch with another uid is refused as one of what cannot be changed.
         is_other = error.kind is Refusal.INVALID and "metadata.uid" in error.said
@@ -53,7 +54,7 @@ def change(
 def note_event(
     client: KubeClient, job: KubeNative, reason: str, message: str, *, wall_s: float
 ) -> None:
-    """An event at the Job, for `kubectl describe`; without the right to it, or an answer, there is none."""
+    """An event at the job, for `kubectl describe`; without the right to it, or an answer, there is none."""
     stamp = datetime.fromtimestamp(wall_s, UTC).replace(microsecond=0)
     text = message[:_MAX_MESSAGE]
     key = f"{job.owner}\0{reason}\0{text}\0{stamp.isoformat()}"
@@ -65,8 +66,8 @@ def note_event(
         "kind": "Event",
         "metadata": {"name": name, "namespace": job.namespace},
         "involvedObject": {
-            "apiVersion": "batch/v1",
-            "kind": "Job",
+            "apiVersion": job.kind.api,
+            "kind": job.kind.name,
             "name": job.name,
             "namespace": job.namespace,
             "uid": job.owner,

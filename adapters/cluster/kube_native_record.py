@@ -1,14 +1,15 @@
-"""What is kept of a Job that a user created: its words, our marks, and what its pods ask for. Pure."""
+"""What is kept of a job that a user created: its words, our marks, and what its pods ask for. Pure."""
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from fractions import Fraction
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 from adapters.cluster.kube_capacity import quantity
+from adapters.cluster.kube_kinds import JOB, Document, KubeKind, PodForm, part, parts
 from adapters.cluster.kube_records import (
     DEVICES,
     ENDING,
@@ -59,48 +60,77 @@ _SIGNAL: Final = (
     "signal: not a word on Kubernetes, whose pods get SIGTERM before they are killed; leave it out"
 )
 _DIGEST: Final = 12
-_PASSING: Final = ("CronJob",)
-"""Owners that create Jobs, and do not steer them."""
-Document = Mapping[str, Any]
+_PASSING: Final = ("CronJob", "RayCronJob")
+"""Owners that create jobs, and do not steer them."""
+
+
+class Place(NamedTuple):
+    """Where a job is found: its namespace, and the name of its kind."""
+
+    namespace: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class PodGroup:
+    """Pods of one form.
+
+    Args:
+        count: that run at once.
+        asked: of each pod, by resource.
+    """
+
+    count: int
+    asked: Mapping[str, Fraction]
+    node_selector: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KubeNative(KubeJob):
-    """A Job of a user, as the API told it.
+    """A job of a user, as the API told it.
 
     Args:
-        created_s: Unix seconds.
         words: what it asks of Gridtide, by the names of the fields of a job document.
         marks: our annotations, and `HOLD`.
-        n_pods_wanted: that run at once.
-        asked: of each pod, by resource.
+        groups: its pods.
         limit_s: `activeDeadlineSeconds`.
         barrier: why it is not ours to start, whatever it asks for; empty where it is.
         digest: of all that it asks for; another one means that it was changed.
+        is_child: another job or controller made it, and steers it.
         is_leaving: it is being deleted.
     """
 
+    kind: KubeKind
     namespace: str
-    created_s: float
     words: Mapping[str, str]
     marks: Mapping[str, str]
-    n_pods_wanted: int
-    asked: Mapping[str, Fraction]
-    node_selector: Mapping[str, str]
+    groups: tuple[PodGroup, ...]
     limit_s: int | None
     barrier: str
     digest: str
+    is_child: bool
     is_leaving: bool
 
     @property
     def ref(self) -> str:
-        """Its name for the service: another Job of the same name has another one."""
-        return f"{self.namespace}/{self.name}/{self.owner}"
+        """Its name for the service: another job of the same name has another one."""
+        return f"{self.label}/{self.owner}"
 
     @property
     def label(self) -> str:
-        """Its name for people."""
-        return f"{self.namespace}/{self.name}"
+        """Its name for people; that of a Job goes without its kind."""
+        kind = "" if self.kind is JOB else f"{self.kind.name}/"
+        return f"{self.namespace}/{kind}{self.name}"
+
+    @property
+    def place(self) -> Place:
+        """Where it is found."""
+        return Place(self.namespace, self.kind.name)
+
+    @property
+    def pod_keys(self) -> tuple[str, ...]:
+        """By which its pods are found."""
+        return self.kind.keys(self.name, self.owner)
 
     @property
     def asks(self) -> bool:
@@ -138,43 +168,43 @@ class KubeNative(KubeJob):
         return seconds(self.marks.get(SINCE)) or self.created_s
 
 
-def parse_native(document: Document) -> KubeNative:
-    """The record of a Job, whoever made it."""
-    job = parse_job(document)
-    meta, spec = _part(document, "metadata"), _part(document, "spec")
+def parse_ref(ref: str) -> tuple[Place, str, str]:
+    """Place, name and uid of the job with that `KubeNative.ref`."""
+    *where, name, uid = ref.split("/")
+    namespace, kind = where if len(where) == 2 else (where[0], JOB.name)
+    return Place(namespace, kind), name, uid
+
+
+def parse_native(document: Document, kind: KubeKind = JOB) -> KubeNative:
+    """The record of a job of that kind, whoever made it."""
+    job = parse_job(document, kind)
+    meta, terms, forms = part(document, "metadata"), kind.terms(document), kind.find_forms(document)
     notes = {
         key: str(value)
-        for key, value in _part(meta, "annotations").items()
+        for key, value in part(meta, "annotations").items()
         if key.startswith(f"{PREFIX}/")
     }
-    pod = _part(_part(spec, "template"), "spec")
     words = {
         key.removeprefix(f"{PREFIX}/").replace("-", "_"): value
         for key, value in notes.items()
         if key not in _NO_WORDS
     }
-    asked = _asked(pod)
-    other = _barrier(meta, spec, pod) or (_SIGNAL if "signal" in words else "")
-    count, limit_s = _count(spec), spec.get("activeDeadlineSeconds")
-    selector = {str(key): str(value) for key, value in _part(pod, "nodeSelector").items()}
+    groups, limit_s = tuple(map(_group, forms)), terms.get("activeDeadlineSeconds")
+    other = _barrier(document, kind, forms) or (_SIGNAL if "signal" in words else "")
     known = {one.name: getattr(job, one.name) for one in fields(KubeJob)}
     # Until the controller has seen a start, the Job itself tells of its creation, or of an earlier start.
     released_s = seconds(notes.get(RELEASED, "").removesuffix(BY_USER))
     return KubeNative(
         **(known | {"began_s": max(job.began_s, released_s or 0.0)}),
+        kind=kind,
         namespace=str(meta.get("namespace")),
-        created_s=seconds(meta.get("creationTimestamp")) or 0.0,
         words={} if RUN in notes else words,
         marks={key: value for key, value in notes.items() if key in (*MARKS, HOLD)},
-        n_pods_wanted=count,
-        asked=asked,
-        node_selector=selector,
+        groups=groups,
         limit_s=limit_s,
         barrier=other or (queue_barrier(job.queue) if job.queue else ""),
-        # Kueue adds the labels of a flavor while the Job runs: they are no change of its user's.
-        digest=_digest(
-            words, asked, {} if job.queue else selector, count, limit_s, other or job.queue
-        ),
+        digest=_digest(words, _told_of(groups, job.queue), limit_s, other or job.queue),
+        is_child=_find_owner(meta) is not None,
         is_leaving="deletionTimestamp" in meta,
     )
 
@@ -189,10 +219,18 @@ def guard_stamp(wall_s: float) -> str:
     return format_instant(datetime.fromtimestamp(round(wall_s, 3), UTC))
 
 
-def _digest(words: Mapping[str, str], asked: Mapping[str, Fraction], *rest: object) -> str:
-    told = [words, {key: str(value) for key, value in asked.items()}, *rest]
-    text = json.dumps(told, sort_keys=True)
+def _digest(words: Mapping[str, str], groups: tuple[PodGroup, ...], *rest: object) -> str:
+    told: list[object] = [words]
+    for one in groups:
+        asked = {key: str(value) for key, value in one.asked.items()}
+        told += [asked, dict(one.node_selector), one.count]
+    text = json.dumps([*told, *rest], sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
+
+
+def _told_of(groups: tuple[PodGroup, ...], queue: str) -> tuple[PodGroup, ...]:
+    """The groups as far as they are their user's words: Kueue adds the labels of a flavor while a queued Job runs."""
+    return tuple(replace(one, node_selector={}) for one in groups) if queue else groups
 
 
 def queue_barrier(queue: str) -> str:
@@ -203,35 +241,44 @@ def queue_barrier(queue: str) -> str:
     )
 
 
-def _barrier(meta: Document, spec: Document, pod: Document) -> str:
-    if f"{_KUEUE}/multikueue-origin" in _part(meta, "labels"):
+def _barrier(document: Document, kind: KubeKind, forms: list[PodForm]) -> str:
+    meta = part(document, "metadata")
+    labels, manager = part(meta, "labels"), kind.terms(document).get("managedBy")
+    if f"{_KUEUE}/multikueue-origin" in labels:
         return "it came here by MultiKueue, whose manager cluster has decided on its start"
-    if "managedBy" in spec and spec["managedBy"] != "kubernetes.io/job-controller":
-        return f"it is managed by {spec['managedBy']}, which decides on its start"
-    for owner in meta.get("ownerReferences") or ():
-        if owner.get("controller") and owner.get("kind") not in _PASSING:
-            return f"it belongs to the {owner.get('kind')} {owner.get('name')}, which decides on its start"
-    if pod.get("resourceClaims"):
+    if manager not in (None, kind.manager):
+        return f"it is managed by {manager}, which decides on its start"
+    if (owner := _find_owner(meta)) is not None:
+        return (
+            f"it belongs to the {owner.get('kind')} {owner.get('name')}, which decides on its start"
+        )
+    if any(one.spec.get("resourceClaims") for one in forms):
         return (
             "it asks for devices by resource claims, which are not planned; ask for them as limits"
         )
-    return ""
+    return kind.find_barrier(document)
 
 
-def _count(spec: Document) -> int:
-    """Pods at once."""
-    parallelism, completions = spec.get("parallelism"), spec.get("completions")
-    wanted = 1 if parallelism is None else int(parallelism)
-    return wanted if completions is None else min(wanted, int(completions))
+def _find_owner(meta: Document) -> Document | None:
+    """Who steers it, beside its user."""
+    owners = (one for one in parts(meta, "ownerReferences") if one.get("controller"))
+    return next((one for one in owners if one.get("kind") not in _PASSING), None)
+
+
+def _group(form: PodForm) -> PodGroup:
+    selector = part(form.spec, "nodeSelector")
+    return PodGroup(
+        form.count, _asked(form.spec), {str(key): str(value) for key, value in selector.items()}
+    )
 
 
 def _asked(pod: Document) -> dict[str, Fraction]:
     """What one pod asks for: all its containers together, or the most of those that run before them."""
     total = dict[str, Fraction]()
     most = dict[str, Fraction]()
-    for container in pod.get("containers") or ():
+    for container in parts(pod, "containers"):
         _add(total, _requests(container))
-    for container in pod.get("initContainers") or ():
+    for container in parts(pod, "initContainers"):
         if container.get("restartPolicy") == "Always":
             _add(total, _requests(container))
         else:
@@ -250,11 +297,6 @@ def _add(total: dict[str, Fraction], more: Mapping[str, Fraction]) -> None:
 
 def _requests(container: Document) -> dict[str, Fraction]:
     """A limit without a request is one, too."""
-    resources = _part(container, "resources")
-    merged = {**_part(resources, "limits"), **_part(resources, "requests")}
+    resources = part(container, "resources")
+    merged = {**part(resources, "limits"), **part(resources, "requests")}
     return {str(key): quantity(value) for key, value in merged.items()}
-
-
-def _part(document: Document, key: str) -> Document:
-    found = document.get(key)
-    return found if isinstance(found, dict) else {}

@@ -43,8 +43,12 @@ def build_native_status(
     spans = kept_spans(job, pods)
     if job.end:
         outcome = outcome_of(job, pods)
+        # Some kinds leave pods running: they have nothing to do with it any more.
+        end_s = job.end_s or 0.0
+        left = [(one.began_s, end_s) for one in pods if one.is_live and one.began_s is not None]
+        spans = merged_spans([*spans, *((low, max(high, low + 1)) for low, high in left)])
         # Where nobody saw its pods, the Job itself tells when it ran.
-        told = spans or ((job.began_s, max(job.end_s or 0.0, job.began_s + 1)),)
+        told = spans or ((job.began_s, max(end_s, job.began_s + 1)),)
         return RunStatus(
             name=name,
             ref=job.ref,

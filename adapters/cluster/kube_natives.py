@@ -1,5 +1,7 @@
 """Jobs that users gave to Kubernetes themselves, suspended: found by their annotations, planned, and let start in place.
 
+They may be of any kind of `kube_kinds`.
+
 All that is known of them is at the Jobs: a service that lost its store finds them again, and the guard, which has none,
 starts each by its latest safe start.
 """
@@ -32,7 +34,9 @@ from adapters.cluster.kube_native_record import (
     STATUS,
     WORDS_OF,
     KubeNative,
+    Place,
     guard_stamp,
+    parse_ref,
     stamp,
 )
 from adapters.cluster.kube_native_status import (
@@ -108,7 +112,7 @@ class KubeNatives:
         self._start_s = start_s
         self._podless = {
             namespace: PodlessReasons(books.client, namespace=namespace, wall=wall)
-            for namespace in books.namespaces
+            for namespace in {place.namespace for place in books.places}
         }
         self._guard = guard
         self._clock = clock
@@ -232,11 +236,11 @@ class KubeNatives:
 
     def look(self, names: Sequence[str]) -> dict[str, RunStatus]:
         """How the runs of these names stand; no request, but for those that do not start."""
-        silent = {one: why for one in self._books.namespaces if (why := self._books.trouble(one))}
+        silent = {one: why for one in self._books.places if (why := self._books.trouble(one))}
         found = {}
         for name in names:
             ref = ref_of(name)
-            if (why := silent.get(ref.partition("/")[0])) is not None:
+            if (why := silent.get(parse_ref(ref)[0])) is not None:
                 found[name] = RunStatus(
                     name=name, ref=ref, state=RunState.PENDING, detail=why, is_stale=True
                 )
@@ -255,11 +259,13 @@ class KubeNatives:
     def taken(self) -> Mapping[str, int]:
         """Devices that users' Jobs hold which ask to be planned."""
         taken = Counter[str]()
-        for job in self._books.jobs(self._books.namespaces):
-            if not job.asks or job.is_over:
-                continue
+        for job in self._books.jobs(self._books.places):
+            if not job.asks or job.is_child:
+                continue  # the pods of a child are those of its owner
+            # Some kinds leave pods running after their end, for a while or for good.
             is_live = any(pod.is_live for pod in self._books.pods_now(job))
-            if not (is_live or job.n_pods or not job.is_suspended):
+            is_open = not job.is_over and (job.n_pods or not job.is_suspended)
+            if not (is_live or is_open):
                 continue
             wanted = find_wanted(job, self._devices, self._capacity)
             if wanted.accelerator is not None:
@@ -327,8 +333,8 @@ class KubeNatives:
         if spans != parse_spans(job.marks.get(SPANS, "")):
             self._books.change(job, {SPANS: spans_text(spans)})
 
-    def _start_overdue(self, namespaces: Sequence[str]) -> None:
-        due = [job for job in self._books.jobs(namespaces) if not self._is_for_adopter(job)]
+    def _start_overdue(self, places: Sequence[Place]) -> None:
+        due = [job for job in self._books.jobs(places) if not self._is_for_adopter(job)]
         books = self._books
         swept = self._guard.sweep(due, put=books.put, missed=books.refresh, follow=books.follow)
         self._overdue = dict(swept.failed)
@@ -420,7 +426,7 @@ class KubeNatives:
             words=job.words,
             accelerator=wanted.accelerator,
             gpus=wanted.gpus,
-            num_nodes=max(1, job.n_pods_wanted),
+            num_nodes=wanted.nodes,
             limit_s=job.limit_s,
             job_id=job.marks.get(ADOPTED),
             is_held=job.is_held,

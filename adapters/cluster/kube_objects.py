@@ -115,18 +115,15 @@ def build_job(
         "completions": dispatch.num_nodes,
         "parallelism": dispatch.num_nodes,
     }
-    labels = _labels(dispatch, terms)
-    queue = (dispatch.kubernetes and dispatch.kubernetes.queue) or terms.queue
+    labels = labels_of(dispatch, terms)
+    queue = queue_of(dispatch, terms)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
             "name": name,
             "labels": labels | ({QUEUE: queue} if queue else {}),
-            "annotations": {
-                RUN: dispatch.name,
-                DEVICES: f"{dispatch.accelerator}:{dispatch.gpus}",
-            },
+            "annotations": marks_of(dispatch),
         },
         "spec": {
             # Kueue lets it start. It suspends it itself, too; but what does not reach Kueue must not run beside its queues.
@@ -164,6 +161,11 @@ def build_service(name: str, job_uid: str, labels: Mapping[str, str]) -> Documen
     }
 
 
+def queue_of(dispatch: Dispatch, terms: KubeTerms) -> str | None:
+    """The queue of Kueue that the run waits in; None for none."""
+    return (dispatch.kubernetes and dispatch.kubernetes.queue) or terms.queue
+
+
 def is_sendable(text: str) -> bool:
     """Whether a Job can hold it: Unicode, without NUL."""
     return "\0" not in text and not any(0xD800 <= ord(one) <= 0xDFFF for one in text)
@@ -181,12 +183,18 @@ _SPARED: Final[Document] = {
 }
 
 
-def _labels(dispatch: Dispatch, terms: KubeTerms) -> dict[str, str]:
+def labels_of(dispatch: Dispatch, terms: KubeTerms) -> dict[str, str]:
+    """By which a Job and its pods are found."""
     return {
         MANAGED_BY: "gridtide",
         INSTANCE: terms.instance,
         f"{PREFIX}/job-id": _label(dispatch.job_id),
     }
+
+
+def marks_of(dispatch: Dispatch) -> dict[str, str]:
+    """Annotations of a Job: which run it is, and what it takes."""
+    return {RUN: dispatch.name, DEVICES: f"{dispatch.accelerator}:{dispatch.gpus}"}
 
 
 def _label(text: str) -> str:
@@ -207,7 +215,11 @@ def _pod(
                 "name": CONTAINER,
                 "image": (dispatch.kubernetes and dispatch.kubernetes.image) or terms.image,
                 "command": [_literal(one) for one in dispatch.command],
-                "env": _variables(dispatch, name, folder),
+                "env": variables_of(
+                    dispatch,
+                    folder=folder,
+                    first_node=f"{name}-0.{name}" if dispatch.num_nodes > 1 else None,
+                ),
                 "resources": _resources(device, each),
                 "volumeMounts": _mounts(dispatch, terms, folder),
                 **({"workingDir": dispatch.workdir} if dispatch.workdir else {}),
@@ -218,7 +230,7 @@ def _pod(
         "automountServiceAccountToken": False,
     }
     spec |= {"nodeSelector": dict(device.node_selector)} if device.node_selector else {}
-    spec |= {"tolerations": _tolerations(device.tolerations)} if device.tolerations else {}
+    spec |= {"tolerations": tolerations_of(device.tolerations)} if device.tolerations else {}
     spec |= {"subdomain": name} if dispatch.num_nodes > 1 else {}
     spec |= {"serviceAccountName": terms.service_account} if terms.service_account else {}
     spec |= {"priorityClassName": terms.priority_class} if terms.priority_class else {}
@@ -226,13 +238,12 @@ def _pod(
     return spec | ({"imagePullSecrets": secrets} if secrets else {})
 
 
-def _variables(dispatch: Dispatch, name: str, folder: str) -> list[Document]:
-    env = dict(dispatch.env) | {"GRIDTIDE_CHECKPOINT_DIR": folder}
-    if dispatch.num_nodes > 1:
-        env |= {
-            "GRIDTIDE_NODES": str(dispatch.num_nodes),
-            "GRIDTIDE_FIRST_NODE": f"{name}-0.{name}",
-        }
+def variables_of(dispatch: Dispatch, *, folder: str, first_node: str | None) -> list[Document]:
+    """Variables of its containers; an empty folder, or no first node, where the pods have none."""
+    env = dict(dispatch.env)
+    env |= {"GRIDTIDE_CHECKPOINT_DIR": folder} if folder else {}
+    if first_node is not None:
+        env |= {"GRIDTIDE_NODES": str(dispatch.num_nodes), "GRIDTIDE_FIRST_NODE": first_node}
     return [{"name": key, "value": _literal(value)} for key, value in env.items()]
 
 
@@ -260,10 +271,16 @@ def _times(quantity: str, count: int) -> str:
     return f"{int(parts[1]) * count}{parts[2]}"
 
 
+def checkpoint_mount(volume: str, folder: str, key: str) -> Document:
+    """A job's own folder of the claim, by a path that the node makes: a job sees no other one."""
+    return {"name": volume, "mountPath": folder, "subPath": key}
+
+
 def _mounts(dispatch: Dispatch, terms: KubeTerms, folder: str) -> list[Document]:
-    # By a path below the volume, which the node makes: a job sees its own folder alone.
-    own = {"subPath": dispatch.checkpoint_key} if terms.checkpoint_claim else {}
-    mounts: list[Document] = [{"name": CHECKPOINTS, "mountPath": folder, **own}]
+    own = checkpoint_mount(CHECKPOINTS, folder, dispatch.checkpoint_key)
+    if terms.checkpoint_claim is None:
+        del own["subPath"]
+    mounts = [own]
     for number, volume in enumerate(terms.volumes):
         mount: Document = {"name": f"volume-{number}", "mountPath": volume.path}
         mounts.append(mount | ({"readOnly": True} if volume.is_read_only else {}))
@@ -272,19 +289,21 @@ def _mounts(dispatch: Dispatch, terms: KubeTerms, folder: str) -> list[Document]
 
 def _volumes(terms: KubeTerms) -> list[Document]:
     claim = terms.checkpoint_claim
-    kept: Document = {"emptyDir": {}} if claim is None else _claimed(claim)
+    kept: Document = {"emptyDir": {}} if claim is None else claimed(claim)
     others = [
-        {"name": f"volume-{number}", **_claimed(one.claim)}
+        {"name": f"volume-{number}", **claimed(one.claim)}
         for number, one in enumerate(terms.volumes)
     ]
     return [{"name": CHECKPOINTS, **kept}, *others]
 
 
-def _claimed(claim: str) -> Document:
+def claimed(claim: str) -> Document:
+    """A volume that is that PersistentVolumeClaim."""
     return {"persistentVolumeClaim": {"claimName": claim}}
 
 
-def _tolerations(tolerations: Sequence[KubeToleration]) -> list[Document]:
+def tolerations_of(tolerations: Sequence[KubeToleration]) -> list[Document]:
+    """As a pod states them."""
     return [
         {
             key: value

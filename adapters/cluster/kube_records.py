@@ -1,9 +1,11 @@
 """What is kept of a Job and of its pods. Pure: documents of the API in, small records out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
+
+from adapters.cluster.kube_kinds import JOB, Document, KubeKind, part, parts
 
 PREFIX: Final = "gridtide.dev"
 RUN: Final = f"{PREFIX}/run"
@@ -18,18 +20,15 @@ MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 INSTANCE: Final = "app.kubernetes.io/instance"
 QUEUE: Final = "kueue.x-k8s.io/queue-name"
 """Label of a Job: the queue of Kueue in which it waits."""
-_OWNER: Final = "batch.kubernetes.io/controller-uid"
-_OLD_OWNER: Final = "controller-uid"
 _INDEX: Final = "batch.kubernetes.io/job-completion-index"
-Document = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KubeJob:
-    """A Job as the API told it.
+    """A Job as the API told it, or one of another kind.
 
     Args:
-        owner: its own uid, as its pods name it.
+        owner: its own uid.
         version: of what is told here; opaque.
         run: the run that we made it for; None where it is not ours.
         devices: accelerator and count that it takes while it may have pods.
@@ -41,6 +40,7 @@ class KubeJob:
         end_s: when that was so.
         why: reason and message of its end.
         ending, outcome: our annotations; empty where not set.
+        created_s: Unix seconds.
         began_s: when it was created, or let go on last.
         queue: of Kueue, which then decides on its start; empty for none.
     """
@@ -60,6 +60,7 @@ class KubeJob:
     why: str
     ending: str
     outcome: str
+    created_s: float
     began_s: float
     queue: str = ""
 
@@ -79,8 +80,11 @@ class KubePod:
     """A pod of a Job.
 
     Args:
-        owner: uid of the Job.
+        name: its uid, where it is of a job of another kind than Job.
+        owner: whose it is, as `KubeKind.owner` tells: for pods of Jobs the uid.
         index: among the pods of an Indexed Job; 0 where there is one.
+        part: which of the jobs or roles of a job of another kind it is of.
+        created_s: Unix seconds.
         began_s: when its container started; Unix seconds.
         ended_s: when it ended; None while it may still run, or where nobody saw it end.
         deleting_s: when it is deleted at the latest, if it is being so.
@@ -101,6 +105,8 @@ class KubePod:
     code: int | None
     is_disrupted: bool
     trouble: str
+    part: str = ""
+    created_s: float = 0.0
     is_gone: bool = False
 
     @property
@@ -109,20 +115,15 @@ class KubePod:
         return self.ended_s is None and not self.is_gone
 
 
-def parse_job(document: Document) -> KubeJob:
-    """The record of a Job."""
-    meta, spec, status = (_part(document, one) for one in ("metadata", "spec", "status"))
-    notes, labels = _part(meta, "annotations"), _part(meta, "labels")
-    conditions = {
-        str(one.get("type")): one
-        for one in status.get("conditions") or ()
-        if one.get("status") == "True"
-    }
-    end = next((one for one in ("Complete", "Failed") if one in conditions), "")
-    closing, suspension = conditions.get(end, {}), conditions.get("Suspended")
-    counts = [int(status.get(one) or 0) for one in ("active", "terminating")]
-    pod_spec = _part(_part(spec, "template"), "spec")
+def parse_job(document: Document, kind: KubeKind = JOB) -> KubeJob:
+    """The record of a job of that kind."""
+    meta, status = part(document, "metadata"), part(document, "status")
+    notes, labels = part(meta, "annotations"), part(meta, "labels")
+    standing = kind.find_standing(document)
+    graces = [one.spec.get("terminationGracePeriodSeconds") for one in kind.find_forms(document)]
     created_s = seconds(meta.get("creationTimestamp")) or 0.0
+    resumed_s = 0.0 if standing.is_suspended else _when(standing.suspension)
+    closing = standing.closing
     return KubeJob(
         name=str(meta.get("name")),
         owner=str(meta.get("uid")),
@@ -130,50 +131,80 @@ def parse_job(document: Document) -> KubeJob:
         run=notes.get(RUN) if labels.get(MANAGED_BY) == "gridtide" else None,
         instance=str(labels.get(INSTANCE) or ""),
         devices=_devices(str(notes.get(DEVICES) or "")),
-        grace_s=float(pod_spec.get("terminationGracePeriodSeconds") or 30),
-        n_pods=sum(counts),
-        is_suspended=bool(spec.get("suspend")),
-        suspended_s=None if suspension is None else _when(suspension),
-        end=end,
-        end_s=_when(closing) if end else None,
+        grace_s=max((float(one or 30) for one in graces), default=30.0),
+        n_pods=standing.n_pods,
+        is_suspended=bool(kind.terms(document).get("suspend")),
+        suspended_s=_when(standing.suspension) if standing.is_suspended else None,
+        end=standing.end,
+        end_s=_when(closing) if standing.end else None,
         why=": ".join(filter(None, (closing.get("reason"), closing.get("message")))),
         ending=str(notes.get(ENDING) or ""),
         outcome=str(notes.get(OUTCOME) or ""),
-        began_s=max(created_s, seconds(status.get("startTime")) or 0.0),
+        created_s=created_s,
+        began_s=max(created_s, seconds(status.get("startTime")) or 0.0, resumed_s),
         queue=str(labels.get(QUEUE) or ""),
     )
 
 
-def parse_pod(document: Document) -> KubePod:
-    """The record of a pod; of its first container, for ours have one."""
-    meta, status = _part(document, "metadata"), _part(document, "status")
-    labels = _part(meta, "labels")
-    told: Sequence[Document] = status.get("containerStatuses") or ()
-    state = _part(told[0], "state") if told else {}
-    gone = _part(state, "terminated")
-    going = _part(state, "running")
+def parse_pod(document: Document, kind: KubeKind = JOB) -> KubePod:
+    """The record of a pod of a job of that kind, of all its containers together: a user's own may have several."""
+    meta, status = part(document, "metadata"), part(document, "status")
+    labels = part(meta, "labels")
+    states = [part(one, "state") for one in parts(status, "containerStatuses")]
+    ended = [one["terminated"] for one in states if part(one, "terminated")]
+    is_going = any(part(one, "running") for one in states)
     has_ended = status.get("phase") in ("Succeeded", "Failed")
-    ended_s, deleting_s = seconds(gone.get("finishedAt")), seconds(meta.get("deletionTimestamp"))
+    deleting_s = seconds(meta.get("deletionTimestamp"))
+    ended_s = max(_times(ended, "finishedAt"), default=None)
     if has_ended and ended_s is None:
         ended_s = _last_change(status) or deleting_s or 0.0
-    code = gone.get("exitCode")
     index = str(labels.get(_INDEX) or "")
     return KubePod(
-        name=str(meta.get("name")),
+        # A PyTorchJob's pods come back under their names: those are no names for what is remembered of them.
+        name=str(meta.get("name" if kind is JOB else "uid")),
         uid=str(meta.get("uid")),
         version=str(meta.get("resourceVersion") or ""),
-        owner=str(labels.get(_OWNER) or labels.get(_OLD_OWNER) or ""),
+        owner=kind.owner(labels),
         index=int(index) if index.isdigit() else 0,
-        began_s=seconds(gone.get("startedAt") or going.get("startedAt")),
+        part="/".join(str(labels.get(one) or "") for one in kind.places),
+        created_s=seconds(meta.get("creationTimestamp")) or 0.0,
+        began_s=_began_s(status),
         ended_s=ended_s if has_ended else None,
         deleting_s=deleting_s,
-        code=int(code) if isinstance(code, int) else None,
+        code=_exit_code(ended, of=len(states)) if kind.has_codes else None,
         is_disrupted=any(
             one.get("type") == "DisruptionTarget" and one.get("status") == "True"
-            for one in status.get("conditions") or ()
+            for one in parts(status, "conditions")
         ),
-        trouble="" if has_ended or going else _trouble(status, state),
+        trouble="" if has_ended or is_going else _trouble(status, states),
     )
+
+
+def _began_s(status: Document) -> float | None:
+    """When the first container started, also one that only prepares: the pod has its devices from then on."""
+    told = [
+        one for key in ("initContainerStatuses", "containerStatuses") for one in parts(status, key)
+    ]
+    states = [part(one, "state", kind) for one in told for kind in ("terminated", "running")]
+    if any(one.get("restartCount") for one in told):
+        # One that was started again in its pod tells of its last start only.
+        states.append({"startedAt": status.get("startTime")})
+    return min(_times(states, "startedAt"), default=None)
+
+
+def _exit_code(ended: Sequence[Document], *, of: int) -> int | None:
+    """Of the container that failed first; 0 where all have ended well."""
+    failed = [one for one in ended if one.get("exitCode") not in (0, None)]
+    if failed:
+        first = min(failed, key=lambda one: seconds(one.get("finishedAt")) or 0.0)
+        return int(first["exitCode"])
+    codes = [one.get("exitCode") for one in ended]
+    return 0 if codes == [0] * of and of else None
+
+
+def _times(states: Sequence[Document], key: str) -> list[float]:
+    told = [seconds(one.get(key)) for one in states]
+    return [one for one in told if one is not None]
 
 
 def seconds(stamp: object) -> float | None:
@@ -192,26 +223,22 @@ def _devices(text: str) -> tuple[str, int] | None:
     return (accelerator, int(count)) if accelerator and count.isdigit() else None
 
 
-def _part(document: Document, key: str) -> Document:
-    found = document.get(key)
-    return found if isinstance(found, dict) else {}
-
-
 def _when(condition: Document) -> float:
     return seconds(condition.get("lastTransitionTime")) or 0.0
 
 
 def _last_change(status: Document) -> float | None:
-    times = [seconds(one.get("lastTransitionTime")) for one in status.get("conditions") or ()]
+    times = [seconds(one.get("lastTransitionTime")) for one in parts(status, "conditions")]
     return max((one for one in times if one is not None), default=None)
 
 
-def _trouble(status: Document, state: Document) -> str:
+def _trouble(status: Document, states: Sequence[Document]) -> str:
     """Why it does not start: no node for it, or a container that cannot be made."""
-    waiting = _part(state, "waiting")
-    if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
-        return ": ".join(filter(None, (waiting.get("reason"), waiting.get("message"))))
-    for one in status.get("conditions") or ():
+    before = [part(one, "state") for one in parts(status, "initContainerStatuses")]
+    for waiting in (part(one, "waiting") for one in (*before, *states)):
+        if waiting.get("reason") not in (None, "ContainerCreating", "PodInitializing"):
+            return ": ".join(filter(None, (waiting.get("reason"), waiting.get("message"))))
+    for one in parts(status, "conditions"):
         if one.get("type") == "PodScheduled" and one.get("status") == "False":
             return ": ".join(filter(None, (one.get("reason"), one.get("message"))))
     return ""

@@ -12,6 +12,7 @@ _NO_RIGHT: Final = re.compile(
     r"User \"(?P<user>[^\"]*)\" cannot (?P<right>\w+ resource \"[\w./-]+\")"
 )
 _QUOTA: Final = "exceeded quota"
+_WARNING: Final = re.compile(r'299 \S+ "(.*)"')
 
 
 class Refusal(StrEnum):
@@ -51,16 +52,24 @@ class KubeRefusedError(Exception):
         reason: of the Status; empty where the answer was none.
         said: what it says, in one line.
         retry_after_s: how long it wants to be left alone, where it says so.
+        field: of the object, the first one that it finds wrong, where it says so.
     """
 
     def __init__(
-        self, code: int, *, reason: str, said: str, retry_after_s: float | None = None
+        self,
+        code: int,
+        *,
+        reason: str,
+        said: str,
+        retry_after_s: float | None = None,
+        field: str = "",
     ) -> None:
         super().__init__(f"answered {code}{f' {reason}' if reason else ''}: {said}".rstrip(": "))
         self.code = code
         self.reason = reason
         self.said = said
         self.retry_after_s = retry_after_s
+        self.field = field
 
     @property
     def kind(self) -> Refusal:
@@ -98,11 +107,18 @@ KubeError = KubeRefusedError | KubeSilentError
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came with a status code."""
+    """What came with a status code; `warnings` are headers, as they were sent."""
 
     code: int
     body: bytes
     retry_after: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def warnings_of(answer: Answer) -> tuple[str, ...]:
+    """What the server warns of, such as `would violate PodSecurity "restricted:latest": ...`."""
+    found = (_WARNING.fullmatch(header.strip()) for header in answer.warnings)
+    return tuple(_one_line(re.sub(r"\\(.)", r"\1", one[1])) for one in found if one)
 
 
 def refusal_of(answer: Answer) -> KubeRefusedError:
@@ -134,7 +150,14 @@ def refusal_of_status(
         reason=str(status.get("reason") or ""),
         said=_one_line(str(status.get("message") or "")),
         retry_after_s=retry_after_s,
+        field=_field(details),
     )
+
+
+def _field(details: Mapping[str, Any]) -> str:
+    causes = details.get("causes")
+    first = causes[0] if isinstance(causes, list) and causes else None
+    return _one_line(str(first.get("field") or "")) if isinstance(first, dict) else ""
 
 
 def _one_line(text: str) -> str:

@@ -198,10 +198,10 @@ def _failing_code(pods: Sequence[KubePod]) -> int | None:
 
 
 def _last_of_each(pods: Sequence[KubePod]) -> list[KubePod]:
-    """The newest pod of each index."""
-    last: dict[int, KubePod] = {}
+    """The newest pod of each part and index."""
+    last = dict[tuple[str, int], KubePod]()
     for pod in sorted(pods, key=lambda one: (one.began_s or 0.0, one.ended_s or 0.0, one.uid)):
-        last[pod.index] = pod
+        last[pod.part, pod.index] = pod
     return list(last.values())
 
 

@@ -11,15 +11,15 @@ from typing import Any, Final, TypeVar
 
 from adapters.cluster.kube_book import KubeBook, Selectors
 from adapters.cluster.kube_capacity import KubeCapacity
-from adapters.cluster.kube_checks import KubeChecks
+from adapters.cluster.kube_checks import KubeChecks, sample_dispatch
 from adapters.cluster.kube_client import KubeClient, path_of
 from adapters.cluster.kube_errors import creation_error, explained
 from adapters.cluster.kube_events import PodlessReasons
 from adapters.cluster.kube_gate import KubeGate, KueueGate
+from adapters.cluster.kube_manifests import ManifestPlace, build_run, needs_service
 from adapters.cluster.kube_objects import (
     KubeDevice,
     KubeTerms,
-    build_job,
     build_service,
     is_sendable,
     object_name,
@@ -43,15 +43,15 @@ from adapters.cluster.kube_status import (
     outcome_of,
     trouble_of,
 )
+from adapters.cluster.kube_trials import try_job
 from adapters.cluster.kube_watch import WatchPace
 from adapters.cluster.kueue_workloads import Kueue
 from scheduler.core.capacity import Reservation
 from scheduler.core.errors import ClusterFullError, DispatchRejectedError
-from scheduler.core.job import JobId
 from scheduler.core.outlook import Outlook
 from scheduler.core.slurm_terms import JobSlurm
 from scheduler.core.timegrid import Window
-from scheduler.ports import Capability, Check, Clock, Dispatch, RunState, RunStatus
+from scheduler.ports import Capability, Check, Clock, Dispatch, RunState, RunStatus, Trial
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}")
 DOUBT_S: Final = 90.0
@@ -60,7 +60,6 @@ MISSING_S: Final = 3600.0
 """What others hold is taken to last so long: a namespace does not tell."""
 SWEEP_EVERY_S: Final = 600.0
 _LEAVE_S: Final = 2.0
-_TRIAL: Final = "gridtide-doctor.0.0"
 _T = TypeVar("_T")
 
 
@@ -171,11 +170,20 @@ class KubernetesCluster:
             if job is None:
                 job = self._create(dispatch, name, device=device, each=each)
             self._require_ours(job, dispatch)
-            if dispatch.num_nodes > 1 and not job.is_over:
+            if needs_service(dispatch) and not job.is_over:
                 self._create_service(name, job)
             self._known[dispatch.name] = name
             self._doubtful_s.pop(dispatch.name, None)
             return name
+
+    def try_out(self, dispatch: Dispatch) -> Trial:
+        """See `TryingCluster`; one request."""
+        try:
+            device, each = self._require_askable(dispatch)
+        except DispatchRejectedError as error:
+            return Trial(refused=error.message)
+        document = self._document(dispatch, device=device, each=each)
+        return try_job(self._client, document, namespace=self._namespace)
 
     def poll(self, names: Sequence[str]) -> Mapping[str, RunStatus]:
         """See `ClusterAdapter`."""
@@ -228,13 +236,21 @@ class KubernetesCluster:
         """See `ClusterAdapter`."""
         self._tell = tell
 
+    @property
+    def place(self) -> ManifestPlace:
+        """What a user's own Job meets here."""
+        return ManifestPlace(
+            namespace=self._namespace, devices=self._devices, capacity=self._configured
+        )
+
     def checks(self) -> list[Check]:
         """See `ClusterAdapter`."""
+        sample = sample_dispatch(next(iter(self._devices)))
         return KubeChecks(
             self._cluster_id,
             self._client,
             namespace=self._namespace,
-            sample=self._sample(),
+            sample=self._document(sample, device=self._devices[sample.accelerator], each=1),
             free_devices=lambda: (self.free_devices(), self._capacity.words()),
             terms=self._terms,
             queued=self._queued,
@@ -279,7 +295,7 @@ class KubernetesCluster:
         )
 
     def _create(self, dispatch: Dispatch, name: str, *, device: KubeDevice, each: int) -> KubeJob:
-        document = build_job(dispatch, name=name, terms=self._terms, device=device, each=each)
+        document = self._document(dispatch, device=device, each=each)
         try:
             made = self._client.create(path_of("jobs", self._namespace), document)
         except KubeRefusedError as error:
@@ -291,6 +307,10 @@ class KubernetesCluster:
                 self._doubtful_s[dispatch.name] = time.monotonic() + DOUBT_S
             raise creation_error(self._cluster_id, error, namespace=self._namespace) from error
         return self._book.jobs.put(made)
+
+    def _document(self, dispatch: Dispatch, *, device: KubeDevice, each: int) -> dict[str, Any]:
+        name = object_name(dispatch.name, self._prefix)
+        return build_run(dispatch, name=name, terms=self._terms, device=device, each=each)
 
     def _require_ours(self, job: KubeJob, dispatch: Dispatch) -> None:
         if not self._is_ours(job, dispatch.name):
@@ -478,22 +498,3 @@ class KubernetesCluster:
         path = path_of("jobs", self._namespace, job.name)
         self._asked(lambda: self._client.delete(path, uid=job.owner))
         self._book.jobs.drop(job.name, job.owner)
-
-    # ------------------------------------------------------------------ checks
-
-    def _sample(self) -> Mapping[str, Any]:
-        accelerator = next(iter(self._devices))
-        dispatch = Dispatch(
-            name=_TRIAL,
-            job_id=JobId("gridtide-doctor"),
-            command=("true",),
-            env=(),
-            workdir=None,
-            accelerator=accelerator,
-            gpus=1,
-            num_nodes=1,
-            checkpoint_key="gridtide-doctor",
-        )
-        name = object_name(_TRIAL, self._prefix)
-        device = self._devices[accelerator]
-        return build_job(dispatch, name=name, terms=self._terms, device=device, each=1)

@@ -25,6 +25,8 @@ from scheduler.ports.clusters import (
     ForeseeingCluster,
     RunState,
     RunStatus,
+    Trial,
+    TryingCluster,
 )
 from scheduler.ports.intensity import ForecastSource, HistorySource, Quota, SourceInfo
 from scheduler.ports.store import Event, JobStore, Lease, NewJob
@@ -57,6 +59,8 @@ __all__ = [
     "Sightings",
     "SourceInfo",
     "TellingCluster",
+    "Trial",
+    "TryingCluster",
     "WeatherInfo",
     "WeatherSource",
     "is_native",

@@ -181,3 +181,29 @@ class ForeseeingCluster(Protocol):
             ClusterUnavailableError: nothing can be said.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What a cluster says to a run that it is asked to start for show.
+
+    Args:
+        refused: why it would refuse the run for good; empty where it would not, or does not say.
+        field: what of the run is wrong, in the cluster's own terms, as far as it says.
+        warned: what it warns of, where it would take the run.
+        is_answered: False where nothing is known: no answer in time, or one that has nothing to do with the run.
+    """
+
+    refused: str = ""
+    field: str = ""
+    warned: str = ""
+    is_answered: bool = True
+
+
+@runtime_checkable
+class TryingCluster(Protocol):
+    """A cluster that can say beforehand whether it would take a run."""
+
+    def try_out(self, dispatch: Dispatch) -> Trial:
+        """What it says to the run, within a few seconds; nothing is started. What passes, such as no room, is no refusal."""
+        ...

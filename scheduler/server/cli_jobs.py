@@ -1,14 +1,16 @@
 """Reading jobs from files and options."""
 
 import re
-from datetime import UTC, datetime
+import sys
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from scheduler.core.errors import InvalidInputError
 from scheduler.core.units import parse_duration
-from scheduler.server.cli_output import grams, local, print_rows
-from scheduler.server.yaml_files import read_yaml
+from scheduler.server.cli_manifests import find_job, is_manifest, title
+from scheduler.server.cli_output import grams, local, print_rows, say
+from scheduler.server.yaml_files import parse_yaml, read_yaml
 
 if TYPE_CHECKING:
     from scheduler.client import GridtideClient
@@ -16,16 +18,21 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 
 
+STDIN: Final = Path("-")
+
+
 def load_jobs(path: Path) -> list[Document]:
-    """The jobs of a YAML or JSON file: one, several documents, or a list under `jobs`.
+    """The jobs of a YAML or JSON file: one, several documents, a list under `jobs`, or a manifest of Kubernetes.
+
+    Args:
+        path: of the file; `-` for what comes in on stdin.
 
     Raises:
         InvalidInputError: naming file, line and column.
     """
-    try:
-        documents = read_yaml(path, error=InvalidInputError, field="file")
-    except FileNotFoundError as error:
-        raise InvalidInputError(f"{path}: cannot be read: no such file", field="file") from error
+    documents = _read(path)
+    if any(map(is_manifest, documents)):
+        return [{"kubernetes": {"manifest": _plain(find_job(documents, path))}}]
     jobs: list[Document] = []
     for document in documents:
         listed = document["jobs"] if isinstance(document, dict) and "jobs" in document else document
@@ -41,11 +48,24 @@ def load_jobs(path: Path) -> list[Document]:
     return jobs
 
 
+def _read(path: Path) -> list[Any]:
+    try:
+        if path == STDIN:
+            return parse_yaml(sys.stdin.read(), path, error=InvalidInputError, field="file")
+        return read_yaml(path, error=InvalidInputError, field="file")
+    except FileNotFoundError as error:
+        raise InvalidInputError(f"{path}: cannot be read: no such file", field="file") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"{path}: cannot be read: {error}", field="file") from error
+
+
 def _plain(value: object) -> object:
     """YAML reads unquoted times by itself; the API takes texts."""
-    if isinstance(value, datetime):
+    if isinstance(value, date):  # a datetime is one, too
         return value.isoformat()
-    return value
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list) else value
 
 
 def plan_snapshot(path: Path, *, time_limit: str | None, seed: int) -> Document:
@@ -106,11 +126,20 @@ def _read_snapshot(path: Path) -> object:
         raise InvalidInputError(f"{path}: not valid: {error}", field="snapshot") from error
 
 
-def split_words(words: list[str]) -> tuple[Path | None, list[str]]:
-    """The file, which is a first word with such an ending, and the command."""
-    if words and words[0].endswith((".yaml", ".yml", ".json")):
-        return Path(words[0]), words[1:]
-    return None, words
+def split_words(words: list[str], stated: str | None) -> tuple[Path | None, list[str]]:
+    """The file, which is stated or a first word with such an ending, and the command.
+
+    Raises:
+        InvalidInputError: two files.
+    """
+    named = Path(words[0]) if words and words[0].endswith((".yaml", ".yml", ".json")) else None
+    if stated is None:
+        return named, words[1:] if named else words
+    if named is not None:
+        raise InvalidInputError(
+            f"file: {named} and {stated}: give one file", field="file", value=str(named)
+        )
+    return Path(stated), words
 
 
 def merged(job: Document, given: Document) -> Document:
@@ -220,6 +249,18 @@ def print_submitted(jobs: list[Document], kind: str) -> None:
     print_rows(kind, jobs[0] if len(jobs) == 1 else {"jobs": jobs}, columns, rows)
 
 
+def tell_notes(jobs: list[Document]) -> None:
+    """What users should know of what they have submitted, each thing once."""
+    notes = [note for job in jobs for note in (job["reason"], *_overruled(job)) if note]
+    for note in dict.fromkeys(notes):
+        say(f"note: {note}")
+
+
+def _overruled(job: Document) -> list[str]:
+    found: list[str] = (job["kubernetes"] or {}).get("overruled", [])
+    return found
+
+
 def terms(document: Document) -> list[str]:
     """Lines on what a job waits for, what it may cost, and where it is to run how wide."""
     lines = [f"after: {', '.join(document['after'])}"] if document["after"] else []
@@ -233,6 +274,8 @@ def terms(document: Document) -> list[str]:
         f"runs: {local(one['start'])} to {local(one['end'])} on {one['gpus']} x {placement['accelerator']}"
         for one in placement["segments"]
     ]
+    if (document.get("kubernetes") or {}).get("manifest"):
+        lines.append("manifest: " + title(document["kubernetes"]["manifest"]))
     if placement.get("cost") is not None:
         lines.append(f"cost: {placement['cost']:.2f}")
     return lines

@@ -6,6 +6,7 @@ It reads the settings of the service, and needs neither the service nor its stor
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import structlog
@@ -13,6 +14,7 @@ import structlog
 from adapters.clocks import SystemClock
 from adapters.cluster.kube_errors import explained
 from adapters.cluster.kube_guard import KubeGuard
+from adapters.cluster.kube_kinds import KubeKind
 from adapters.cluster.kube_refusals import KubeRefusedError, KubeSilentError
 from adapters.hardware_tables import load_hardware
 from adapters.http_client import Stop
@@ -28,15 +30,16 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """A namespace of a cluster, and who starts what is due there."""
+    """A kind of jobs in a namespace of a cluster, and who starts what is due there."""
 
     cluster_id: str
     namespace: str
+    kind: KubeKind
     guard: KubeGuard
 
 
 def build_watched(settings: Settings, *, stop: Stop) -> list[Watched]:
-    """Every namespace in which these settings adopt Jobs.
+    """Every kind in every namespace in which these settings adopt jobs.
 
     Raises:
         InvalidConfigError: there is none.
@@ -55,8 +58,8 @@ def build_watched(settings: Settings, *, stop: Stop) -> list[Watched]:
             kueue=reach.kueue,
         )
         watched += [
-            Watched(cluster_id=one.id, namespace=namespace, guard=guard)
-            for namespace in reach.adopts
+            Watched(cluster_id=one.id, namespace=namespace, kind=kind, guard=guard)
+            for namespace, kind in product(reach.adopts, reach.kinds)
         ]
     if not watched:
         raise InvalidConfigError(
@@ -73,9 +76,9 @@ def look(watched: Sequence[Watched]) -> bool:
     is_well = True
     for one in watched:
         try:
-            swept = one.guard.look(one.namespace)
+            swept = one.guard.look(one.namespace, one.kind)
         except (KubeRefusedError, KubeSilentError) as error:
-            why = explained(error, one.namespace)
+            why = explained(error, one.namespace, one.kind)
             _log.warning("cluster_unavailable", cluster=one.cluster_id, error=why)
             is_well = False
             continue

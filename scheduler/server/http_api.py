@@ -1,8 +1,7 @@
 """The HTTP API: plain functions over the service; errors as problem+json."""
 
-import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
@@ -11,30 +10,28 @@ import structlog
 from fastapi import Depends, FastAPI, Header, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp
 
 from adapters.region_tables import load_regions
 from scheduler.core.errors import (
     ConflictError,
-    GridtideError,
     InvalidInputError,
-    InvalidJobError,
     NotFoundError,
 )
-from scheduler.core.job import Job, JobRecord, JobState, Placement
+from scheduler.core.job import JobRecord, JobState, Placement
 from scheduler.core.names import nearest, suggest
 from scheduler.core.timegrid import SlotGrid, Window, format_instant, parse_instant
 from scheduler.core.units import parse_duration
 from scheduler.server import reports, schemas, views
 from scheduler.server.auth import is_authorised
 from scheduler.server.gate import Endpoint, Gate
-from scheduler.server.kubernetes_permits import with_kubernetes_permits
 from scheduler.server.metrics import render_metrics
 from scheduler.server.problems import add_error_handlers
 from scheduler.server.report_pages import build_report
-from scheduler.server.slurm_permits import with_permits
+from scheduler.server.submissions import Asked, Submissions, Untried
 from scheduler.server.submit_desk import SubmitDesk
-from scheduler.server.wiring import Service, new_job_id
+from scheduler.server.wiring import Service
 from scheduler.service.job_queue import Submission
 
 _log = structlog.get_logger(__name__)
@@ -109,10 +106,8 @@ Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=MAX_KEY)]
 
 def _add_job_routes(app: FastAPI, service: Service) -> Endpoint:
     """The routes of jobs; returns the one that thousands of jobs a second may come through."""
-    queue, store = service.queue, service.store
-    desk: SubmitDesk[tuple[object, str | None], JobRecord] = SubmitDesk(
-        lambda asked: _submit_each(service, asked)
-    )
+    queue, store, submissions = service.queue, service.store, Submissions(service)
+    desk: SubmitDesk[Asked | Submission, JobRecord | Untried] = SubmitDesk(submissions.submit)
 
     @app.post("/v1/jobs", status_code=201, openapi_extra=_JOB_BODY)
     async def submit(request: Request) -> Response:
@@ -123,7 +118,12 @@ def _add_job_routes(app: FastAPI, service: Service) -> Endpoint:
                 f"idempotency-key: {len(key)} characters; at most {MAX_KEY} are allowed",
                 field="idempotency-key",
             )
-        record = await desk.ask((await _body(request), key))
+        answer = await desk.ask(Asked(document=await _body(request), key=key))
+        if isinstance(answer, Untried):
+            # Not by the desk's thread, which others wait for.
+            answer = await desk.ask(await run_in_threadpool(submissions.tried, answer))
+        assert isinstance(answer, JobRecord)
+        record = answer
         return JSONResponse(
             views.job_view(record),
             status_code=201,
@@ -137,12 +137,12 @@ def _add_job_routes(app: FastAPI, service: Service) -> Endpoint:
             raise InvalidInputError(
                 "jobs: a list of 1 to 10000 jobs is needed", field="jobs", valid="a list"
             )
-        submissions = [
-            _in_batch(service, one, idempotency_key, index) for index, one in enumerate(listed)
-        ]
-        records = queue.submit(submissions)
+        records = queue.submit(submissions.batch(listed, idempotency_key))
         return JSONResponse(
-            {"schema": "gridtide/jobs/v1", "jobs": [views.job_view(record) for record in records]},
+            {
+                "schema": "gridtide/jobs/v1",
+                "jobs": [views.listed_view(record) for record in records],
+            },
             status_code=201,
         )
 
@@ -158,7 +158,7 @@ def _add_job_routes(app: FastAPI, service: Service) -> Endpoint:
         )
         return {
             "schema": "gridtide/jobs/v1",
-            "jobs": [views.job_view(record) for record in records],
+            "jobs": [views.listed_view(record) for record in records],
             "next": cursor,
         }
 
@@ -181,7 +181,7 @@ def _add_job_routes(app: FastAPI, service: Service) -> Endpoint:
 
 
 def _add_verb_routes(app: FastAPI, service: Service) -> None:
-    queue = service.queue
+    queue, submissions = service.queue, Submissions(service)
 
     @app.post("/v1/jobs/{job_id}/hold")
     def hold(job_id: str) -> views.Document:
@@ -199,7 +199,7 @@ def _add_verb_routes(app: FastAPI, service: Service) -> None:
     def plan(
         document: Body, cluster: Annotated[list[str] | None, Query(max_length=100)] = None
     ) -> views.Document:
-        job = _build_job(service, document)
+        job, note = submissions.for_show(document)
         if cluster is not None:
             ids = (service.fleet.get(one).cluster_id for one in cluster)
             job = replace(job, cluster_ids=tuple(dict.fromkeys(ids)))
@@ -211,7 +211,7 @@ def _add_verb_routes(app: FastAPI, service: Service) -> None:
             "schema": "gridtide/dry-run/v1",
             "placement": views.placement_view(admission.placement),
             "baseline": views.baseline_view(admission.baseline),
-            "explanation": views.explanation_view(job.job_id, found),
+            "explanation": views.explanation_view(job, found, note=note),
             "ranked": [views.placement_view(one) for one in best],
         }
 
@@ -229,7 +229,7 @@ def _add_read_routes(app: FastAPI, service: Service) -> None:
                 job_id=job_id,
                 state=record.state,
             )
-        return views.explanation_view(job_id, found)
+        return views.explanation_view(record.job, found)
 
     @app.get("/v1/jobs/{job_id}/events")
     def events(job_id: str) -> views.Document:
@@ -364,53 +364,6 @@ def _add_probe_routes(app: FastAPI, service: Service) -> None:
     @app.get("/")
     def home() -> Response:
         return HTMLResponse(build_report(service, service.store.entries()))
-
-
-def _submit_each(
-    service: Service, asked: Sequence[tuple[object, str | None]]
-) -> list[JobRecord | Exception]:
-    """Each request's record or error, in order; all that can be accepted are stored in one write."""
-    outcomes: list[Submission | Exception] = []
-    for document, key in asked:
-        try:
-            outcomes.append(_submission(service, document, key))
-        except GridtideError as error:
-            outcomes.append(error)
-    answers = iter(
-        service.queue.submit_each([one for one in outcomes if isinstance(one, Submission)])
-    )
-    return [next(answers) if isinstance(one, Submission) else one for one in outcomes]
-
-
-def _submission(service: Service, document: object, key: str | None) -> Submission:
-    digest = None
-    if key is not None:
-        canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
-        digest = hashlib.sha256(canonical.encode()).hexdigest()
-    return Submission(job=_build_job(service, document), idempotency_key=key, request_digest=digest)
-
-
-def _in_batch(service: Service, document: object, key: str | None, index: int) -> Submission:
-    try:
-        return _submission(service, document, None if key is None else f"{key}/{index}")
-    except InvalidInputError as error:
-        fields = {**error.fields, "index": index}
-        raise InvalidJobError(f"jobs.{index}: {error.message}", **fields) from error
-
-
-def _build_job(service: Service, document: object) -> Job:
-    spec = schemas.parse_job_spec(document)
-    job = schemas.build_job(
-        spec,
-        job_id=new_job_id(spec.name),
-        now=service.clock.now(),
-        hardware=service.hardware,
-        region_ids=service.fleet.region_ids,
-    )
-    job = with_permits(job, service.settings.clusters, service.fleet)
-    job = with_kubernetes_permits(job, service.settings.clusters, service.fleet)
-    schemas.require_prices(job, service.fleet)
-    return job
 
 
 def _place_now(service: Service, record: JobRecord) -> Placement:

@@ -7,6 +7,7 @@ from functools import partial
 from adapters.cluster.kube_adopting import AdoptingKubernetesCluster
 from adapters.cluster.kube_client import KubeClient
 from adapters.cluster.kube_config import KubeLoginError, find_context
+from adapters.cluster.kube_kinds import KINDS, KubeKind
 from adapters.cluster.kube_link import KubeLink
 from adapters.cluster.kube_login import InClusterLogin, KubeconfigLogin, LoginSource
 from adapters.cluster.kube_objects import KubeDevice, KubeTerms, KubeToleration, KubeVolume
@@ -48,6 +49,7 @@ def build_kubernetes(
         make = partial(
             AdoptingKubernetesCluster,
             adopts=reach.adopts,
+            kinds=reach.kinds,
             find_safe_start=SafeStarts(hardware).find,
         )
     return make(
@@ -66,12 +68,13 @@ def build_kubernetes(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """How a cluster is reached, where our Jobs go, and where users' own are planned."""
+    """How a cluster is reached, where our Jobs go, and where and of which kinds users' own are planned."""
 
     client: KubeClient
     namespace: str
     adopts: tuple[str, ...]
     kueue: Kueue | None
+    kinds: tuple[KubeKind, ...]
 
 
 def reach_kubernetes(
@@ -89,6 +92,7 @@ def reach_kubernetes(
         namespace=namespace,
         adopts=settings.adopted_namespaces(namespace),
         kueue=None if settings.kueue is None else Kueue(check=settings.kueue.check),
+        kinds=tuple(KINDS[name] for name in settings.kinds),
     )
 
 

@@ -10,8 +10,9 @@ from scheduler.core.errors import InvalidJobError
 from scheduler.core.kubernetes_terms import JobKubernetes
 from scheduler.server.fields import DurationS, Strict
 
-KubernetesTerm = Literal["image", "queue"]
+KubernetesTerm = Literal["image", "queue", "manifest"]
 """What a job may state of Kubernetes, where its site allows it."""
+KindName = Literal["Job", "JobSet", "TrainJob", "PyTorchJob", "RayJob"]
 DEFAULT_GPU: Final = "nvidia.com/gpu"
 _LABEL_NAME: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 _OBJECT_NAME: Final = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"
@@ -108,9 +109,10 @@ class KubernetesSettings(KubernetesLogin):
         volumes: further claims, such as for data.
         start_within: a run that has not started by then is taken back, and planned anew.
         keep: how long Jobs that have ended stay.
-        allow: which terms a job may set for itself.
+        allow: which terms a job may set for itself; `manifest`: its pods are then what the user writes.
         adopt: plan the Jobs that users create themselves, where their annotations ask for it: `true` for those in
             the same namespace, or a list of namespaces.
+        kinds: of those jobs.
         kueue: where the cluster has Kueue; even if empty, Jobs in its queues are planned.
     """
 
@@ -128,6 +130,7 @@ class KubernetesSettings(KubernetesLogin):
     prefix: str = Field(default="gt-", pattern=r"^[a-z][a-z0-9-]{0,14}-$")
     allow: list[KubernetesTerm] = Field(default=["image"])
     adopt: bool | list[Namespace] = False
+    kinds: list[KindName] = Field(default=["Job"])
     kueue: KueueSettings | None = None
 
     @field_validator("checkpoint_path")
@@ -151,6 +154,21 @@ class KubernetesSettings(KubernetesLogin):
             raise ValueError("name one namespace or more, each once; or write true or false")
         return adopt
 
+    @field_validator("kinds")
+    @classmethod
+    def _names_each_kind_once(cls, kinds: list[KindName]) -> list[KindName]:
+        if not kinds or len(set(kinds)) < len(kinds):
+            raise ValueError("name one kind or more, each once, such as [Job, JobSet]")
+        return kinds
+
+    @model_validator(mode="after")
+    def _has_kinds_to_adopt(self) -> Self:
+        if self.adopt is False and "kinds" in self.model_fields_set:
+            raise ValueError(
+                "kinds: they are those of adopt, which is not set; set it, or leave kinds out"
+            )
+        return self
+
     def adopted_namespaces(self, own: str) -> tuple[str, ...]:
         """Where users' own Jobs are planned; `own` is where ours go."""
         if isinstance(self.adopt, bool):
@@ -162,6 +180,10 @@ class KubernetesSettings(KubernetesLogin):
         if "queue" in self.allow and self.kueue is None:
             raise ValueError(
                 "allow: queue needs kueue: {...}, even if empty; leave it out, or add that"
+            )
+        if self.kueue is not None and self.kueue.check and "Job" not in self.kinds:
+            raise ValueError(
+                "kueue.check needs Job among kinds, for nobody else answers it; add it"
             )
         return self
 

@@ -129,14 +129,15 @@ class WorkerPlans:
             one.cluster_id: find_wanted(job, one.devices, one.capacity) for one in self._workers
         }
         options = {
-            (it.accelerator, it.gpus): None for it in found.values() if it.accelerator is not None
+            (it.accelerator, it.gpus, it.nodes): None
+            for it in found.values()
+            if it.accelerator is not None
         }
         if not options:
             why = next(iter(found.values())).trouble or "no worker has its devices"
             raise NoPlanError(why, is_final=True)
         each = [
-            {"accelerators": f"{name}:{gpus}", "num_nodes": job.n_pods_wanted}
-            for name, gpus in options
+            {"accelerators": f"{name}:{gpus}", "num_nodes": nodes} for name, gpus, nodes in options
         ]
         safe, timing = self._timing(job)
         return Wish(

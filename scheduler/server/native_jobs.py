@@ -19,10 +19,10 @@ from scheduler.server.schemas import build_job, parse_job_spec, require_prices
 _PLAIN: Final = ("deadline", "patience", "duration", "duration_p95", "not_before", "start_by")
 _TEXTS: Final = (*_PLAIN, "project")
 _NUMBERS: Final = ("power_w", "carbon_price", "max_cost", "max_carbon_g")
-_PAUSES: Final = ("min_chunk", "checkpoint_cost", "max_interruptions")
+PAUSES: Final = ("min_chunk", "checkpoint_cost", "max_interruptions")
 _CLUSTERS_OWN: Final = ("signal",)
 """Words for the cluster's adapter, which it has checked."""
-WORDS: Final = (*_TEXTS, *_NUMBERS, "priority", "interruptible", *_PAUSES, *_CLUSTERS_OWN)
+WORDS: Final = (*_TEXTS, *_NUMBERS, "priority", "interruptible", *PAUSES, *_CLUSTERS_OWN)
 """What a user may state at a native job, by the names of a job document's fields."""
 _YES_NO: Final = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 _ID_CHARS: Final = 10
@@ -33,6 +33,24 @@ def native_document(words: Mapping[str, str], *, limit_s: int | None = None) -> 
 
     Raises:
         InvalidJobError: a word that there is not, a number that is none, or no duration.
+    """
+    document = word_fields(words)
+    if "duration" not in document:
+        if limit_s is None:
+            raise InvalidJobError(
+                "duration: neither stated nor given as a time limit; state how long it runs, such as duration=4h",
+                field="duration",
+                valid="a duration such as 4h",
+            )
+        document["duration"] = format_duration(limit_s)
+    return document
+
+
+def word_fields(words: Mapping[str, str]) -> dict[str, Any]:
+    """The fields that the words state, and no others.
+
+    Raises:
+        InvalidJobError: a word that there is not, or a number that is none.
     """
     document: dict[str, Any] = {}
     for word, text in words.items():
@@ -52,14 +70,6 @@ def native_document(words: Mapping[str, str], *, limit_s: int | None = None) -> 
     pauses = _interruptible(words)
     if pauses is not None:
         document["interruptible"] = pauses
-    if "duration" not in document:
-        if limit_s is None:
-            raise InvalidJobError(
-                "duration: neither stated nor given as a time limit; state how long it runs, such as duration=4h",
-                field="duration",
-                valid="a duration such as 4h",
-            )
-        document["duration"] = format_duration(limit_s)
     return document
 
 
@@ -79,7 +89,7 @@ class NativeBuilder:
         if native.trouble is not None:
             raise InvalidJobError(native.trouble, field="job")
         cluster = self._fleet.get(cluster_id)
-        name = _name(native.name)
+        name = plain_name(native.name)
         document = {
             "name": name,
             # What runs is the cluster's to know; this is what people see.
@@ -113,7 +123,7 @@ def _job_id(name: str, cluster_id: str, native: NativeJob) -> JobId:
     return JobId(f"{name[:40].rstrip('-')}-{digest}")
 
 
-def _name(text: str) -> str:
+def plain_name(text: str) -> str:
     """The name in our letters."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:63].rstrip("-") or "job"
 
@@ -121,7 +131,7 @@ def _name(text: str) -> str:
 def _interruptible(words: Mapping[str, str]) -> bool | dict[str, Any] | None:
     """The field `interruptible`; None where no word speaks of pauses."""
     stated = words.get("interruptible")
-    how: dict[str, Any] = {word: words[word] for word in _PAUSES if word in words}
+    how: dict[str, Any] = {word: words[word] for word in PAUSES if word in words}
     if "max_interruptions" in how:
         how["max_interruptions"] = _number("max_interruptions", how["max_interruptions"], int)
     if stated is not None and stated.lower() not in _YES_NO:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
@@ -27,6 +27,7 @@ from scheduler.core.terms import (
 from scheduler.core.timegrid import format_instant
 from scheduler.server.document_errors import describe_errors
 from scheduler.server.fields import Amount, DurationS, Instant, Strict, ZeroOrDurationS
+from scheduler.server.manifest_form import as_text, grace_of
 
 JOB_SCHEMA: Final = "gridtide/job/v1"
 LATER: Final = {
@@ -127,6 +128,10 @@ class KubernetesSpec(Strict):
 
     image: str | None = Field(default=None, description="container image that the command runs in")
     queue: str | None = Field(default=None, description="LocalQueue of Kueue that it waits in")
+    manifest: dict[str, Any] | None = Field(
+        default=None,
+        description="a Job (batch/v1) in place of a command; its annotations may state fields",
+    )
 
 
 class JobSpec(Strict):
@@ -299,7 +304,7 @@ def build_job(
         env=_env(spec.env),
         workdir=spec.workdir,
         slurm=_slurm(spec),
-        kubernetes=JobKubernetes(**spec.kubernetes.model_dump()) if spec.kubernetes else None,
+        kubernetes=_kubernetes(spec),
     )
 
 
@@ -408,6 +413,16 @@ def _slurm(spec: JobSpec) -> JobSlurm | None:
         time_limit_s=asked.time_limit,
         options=tuple(asked.options.items()),
     ).named(spec.name)
+
+
+def _kubernetes(spec: JobSpec) -> JobKubernetes | None:
+    asked = spec.kubernetes
+    if asked is None:
+        return None
+    if asked.manifest is None:
+        return JobKubernetes(image=asked.image)
+    manifest = as_text(asked.manifest)
+    return JobKubernetes(image=asked.image, manifest=manifest, grace_s=grace_of(asked.manifest))
 
 
 def _options(spec: JobSpec, hardware: HardwareTable) -> tuple[ResourceOption, ...]:

@@ -4,9 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from adapters.cluster.kube_manifests import overruled, parse_manifest
 from scheduler.core.forecast import IntensitySeries, Provenance, build_matrix
 from scheduler.core.forecasting.scores import Score
 from scheduler.core.job import Baseline, Job, JobRecord, Placement, Run
+from scheduler.core.kubernetes_terms import JobKubernetes
 from scheduler.core.planner.explain import Explanation
 from scheduler.core.slurm_terms import JobSlurm
 from scheduler.core.timegrid import SlotGrid, Window, format_instant
@@ -73,8 +75,23 @@ def _terms(job: Job) -> Document:
         "max_carbon_g": limits.max_carbon_g,
         "after": list(job.after),
         "slurm": _slurm_view(job.slurm) if job.slurm else None,
-        "kubernetes": job.kubernetes.asked() if job.kubernetes else None,
+        "kubernetes": _kubernetes_view(job.kubernetes) if job.kubernetes else None,
     }
+
+
+def listed_view(record: JobRecord) -> Document:
+    """A job as one of many: without its manifest, which may be long."""
+    view = job_view(record)
+    if view["kubernetes"]:
+        view["kubernetes"].pop("manifest", None)
+    return view
+
+
+def _kubernetes_view(asked: JobKubernetes) -> Document:
+    if asked.manifest is None:
+        return dict(asked.asked())
+    manifest = parse_manifest(asked.manifest)
+    return {"manifest": manifest, "overruled": overruled(manifest)}
 
 
 def _slurm_view(slurm: JobSlurm) -> Document:
@@ -135,17 +152,19 @@ def window_view(window: Window) -> Document:
     return {"start": format_instant(window.start_at), "end": format_instant(window.end_at)}
 
 
-def explanation_view(job_id: str, found: Explanation) -> Document:
-    """Why there and then."""
+def explanation_view(job: Job, found: Explanation, *, note: str | None = None) -> Document:
+    """Why there and then, and what else its user should know."""
+    terms = _kubernetes_view(job.kubernetes) if job.kubernetes else {}
     return {
         "schema": "gridtide/explanation/v1",
-        "job": job_id,
+        "job": job.job_id,
         "chosen": placement_view(found.chosen),
         "baseline": baseline_view(found.baseline),
         "runner_up": placement_view(found.runner_up),
         "run_now": placement_view(found.run_now),
         "six_more_hours": placement_view(found.with_more_slack),
         "reasons": list(found.reasons),
+        "notes": [*([note] if note else []), *terms.get("overruled", [])],
     }
 
 

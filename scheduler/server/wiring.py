@@ -58,6 +58,7 @@ from scheduler.service.planning import Planning, PlanningPolicy
 from scheduler.service.queue_waits import QueueWaits
 from scheduler.service.run_times import RunTimes
 from scheduler.service.sparing_archive import SparingArchive
+from scheduler.service.trials import Trials
 from scheduler.service.watcher import Watcher
 
 _MINUTE_S: Final = 60.0
@@ -84,6 +85,7 @@ class Service:
     leadership: Leadership
     experience: Experience
     clusters: Mapping[str, ClusterAdapter]
+    trials: Trials
     stop: Stop
 
     def own_checks(self) -> list[Check]:
@@ -240,6 +242,7 @@ def build_service(settings: Settings, *, schedules: bool = True) -> Service:
         leadership=leadership,
         experience=experience,
         clusters=clusters,
+        trials=Trials(clusters=clusters, fleet=fleet),
         stop=stop,
     )
 

@@ -16,15 +16,28 @@ def read_yaml(path: Path, *, error: type[InvalidInputError], field: str) -> list
             is not finite.
         FileNotFoundError: there is no such file.
     """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as cause:
+        raise error(f"{path}: cannot be read: {cause}", field=field) from cause
+    return parse_yaml(text, path, error=error, field=field)
+
+
+def parse_yaml(text: str, path: Path, *, error: type[InvalidInputError], field: str) -> list[Any]:
+    """Every document of the text, which errors call by that path.
+
+    Raises:
+        InvalidInputError: as `read_yaml` does.
+    """
     import yaml  # noqa: PLC0415 - imported late: help must be fast
 
     try:
-        documents = list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise
+        documents = list(yaml.safe_load_all(text))
     except RecursionError as cause:
         raise error(f"{path}: not valid: nested too deeply", field=field) from cause
-    except (OSError, ValueError) as cause:
+    except ValueError as cause:
         raise error(f"{path}: cannot be read: {cause}", field=field) from cause
     except yaml.YAMLError as cause:
         mark = getattr(cause, "problem_mark", None)

@@ -298,7 +298,8 @@ def _lack(
 
 def grace_s(job: Job) -> float:
     """Seconds of the wall clock between SIGTERM and SIGKILL."""
-    return max(MIN_GRACE_S, job.interruptible.checkpoint_cost_s if job.interruptible else 0)
+    cost_s = job.interruptible.checkpoint_cost_s if job.interruptible else 0
+    return max(MIN_GRACE_S, cost_s, job.kubernetes.grace_s if job.kubernetes else 0)
 
 
 def _power_w(job: Job, placement: Placement, gpus: int) -> float:

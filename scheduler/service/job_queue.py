@@ -26,11 +26,16 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """One job to submit, with what makes repeating it harmless."""
+    """One job to submit, with what makes repeating it harmless.
+
+    Args:
+        note: what its user should know of its acceptance.
+    """
 
     job: Job
     idempotency_key: str | None = None
     request_digest: str | None = None
+    note: str | None = None
 
 
 class JobQueue:
@@ -220,10 +225,17 @@ class JobQueue:
             updated_at=now,
             baseline=admission.baseline,
             placement=admission.placement,
+            reason=submission.note,
         )
         return NewJob(
             record=record,
-            event=Event(at=now, kind="submitted", job_id=job.job_id, state=_S.QUEUED),
+            event=Event(
+                at=now,
+                kind="submitted",
+                job_id=job.job_id,
+                state=_S.QUEUED,
+                detail=submission.note or "",
+            ),
             idempotency_key=submission.idempotency_key,
             request_digest=submission.request_digest,
         )

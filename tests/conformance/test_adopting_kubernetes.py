@@ -1,9 +1,9 @@
-"""Users' own Jobs on Kubernetes, as `AdoptingCluster` has it: the cases of `test_adopting_cluster.py` that a Job knows."""
+"""Users' own Jobs on Kubernetes, as `AdoptingCluster` has it; what holds for other kinds, too, is in `test_adopting_kinds.py`."""
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ import pytest
 from adapters.cluster.kube_adopting import AdoptingKubernetesCluster
 from adapters.cluster.kube_client import path_of
 from adapters.cluster.kube_natives import ADOPT_WITHIN_S
-from adapters.cluster.kubernetes import KubePatience
 from scheduler.core.errors import (
     ClusterFullError,
     ClusterUnavailableError,
@@ -20,14 +19,13 @@ from scheduler.core.errors import (
 )
 from scheduler.core.timegrid import format_instant
 from scheduler.ports import AdoptingCluster, News, RunState, TellingCluster
-from tests.unit.cluster.kube_user import ASK, KubeUser, adopting
+from tests.unit.cluster.kube_user import ASK, KubeUser, Steer, adopting, ahead, steering
 from tests.unit.cluster.kube_world import NAMESPACE, KubeBed, running_bed
 from tests.unit.cluster.native_user import Steered
 from tests.unit.cluster.runs import Runs, wait_until
 
 pytestmark = pytest.mark.timeout(120)
 PAUSABLE = ASK | {"interruptible": "yes"}
-Steer = Callable[..., Steered]
 
 
 @pytest.fixture
@@ -51,33 +49,12 @@ def user(bed: KubeBed) -> Iterator[KubeUser]:
 
 @pytest.fixture
 def steered(cluster: AdoptingKubernetesCluster, user: KubeUser) -> Steer:
-    def steer(words: dict[str, str] | None = None, **terms: Any) -> Steered:
-        job = Steered(cluster, user.create(words, **terms))
-        if terms.get("suspend", True):
-            wait_until(lambda: job.is_listed, "the copy has it")
-        return job
-
-    return steer
-
-
-def ahead(**by: float) -> datetime:
-    return datetime.now(UTC).replace(microsecond=0) + timedelta(**by)
+    return steering(cluster, user)
 
 
 def test_it_is_an_adopting_and_a_telling_cluster(cluster: AdoptingKubernetesCluster) -> None:
     assert isinstance(cluster, AdoptingCluster)
     assert isinstance(cluster, TellingCluster)
-
-
-def test_adopted_job_is_marked_and_keeps_its_guard(steered: Steer, user: KubeUser) -> None:
-    job, guard_at = steered(), ahead(minutes=30)
-    assert job.native().job_id is None
-    job.adopt(guard_at)
-    native = job.native()
-    assert (native.is_held, native.starts_at, native.guard_at) == (False, guard_at, guard_at)
-    assert native.job_id == "job"
-    assert job.status().state is RunState.PENDING
-    assert user.is_suspended(job.ref)
 
 
 def test_guard_is_moved(steered: Steer) -> None:
@@ -87,97 +64,11 @@ def test_guard_is_moved(steered: Steer) -> None:
         assert job.native().guard_at == guard_at
 
 
-def test_guard_that_has_passed_starts_the_job(steered: Steer, user: KubeUser) -> None:
-    job = steered()
-    job.adopt(ahead(seconds=-1))
-    wait_until(lambda: not job.is_listed, "a look starts it")
-    job.until(RunState.RUNNING)
-    assert "GridtideStarted" in dict(user.events(job.ref))
-
-
 def test_adopting_what_runs_does_nothing(steered: Steer, user: KubeUser) -> None:
     job = steered(suspend=False)
     job.until(RunState.RUNNING)
     job.adopt(ahead(hours=1))
     assert user.note(job.ref, "adopted") is None
-
-
-def test_user_starts_a_job_at_once(steered: Steer, user: KubeUser) -> None:
-    job = steered()
-    job.adopt(ahead(hours=1))
-    user.suspend(job.ref, to=False)
-    job.until(RunState.RUNNING)
-    wait_until(
-        lambda: not job.is_listed and user.note(job.ref, "status") == "started by its user",
-        "that is marked",
-    )
-    assert job.submit() == job.ref, "that it runs already is no error"
-
-
-def test_hold_and_release_of_an_adopted_job_are_seen(steered: Steer, user: KubeUser) -> None:
-    job = steered()
-    job.adopt(ahead(hours=1))
-    user.annotate(job.ref, hold="true")
-    wait_until(lambda: job.native().is_held, "the hold is seen")
-    assert job.native().starts_at is None
-    with pytest.raises(ClusterFullError, match="held by its user"):
-        job.submit()
-    job.adopt(ahead(seconds=-5))
-    assert job.is_listed, "a guard does not lift its user's hold"
-    user.annotate(job.ref, hold=None)
-    wait_until(lambda: not job.is_listed, "without it the guard fires")
-
-
-def test_deleted_by_hand_it_leaves_no_trace_and_cannot_be_started(
-    steered: Steer, user: KubeUser
-) -> None:
-    job = steered()
-    job.adopt(ahead(hours=1))
-    user.delete(job.ref)
-    wait_until(lambda: not job.is_listed, "it is gone")
-    assert job.cluster.poll([job.name]) == {}
-    with pytest.raises(DispatchRejectedError, match="was deleted"):
-        job.submit()
-
-
-def test_job_of_the_same_name_is_another_one(steered: Steer, user: KubeUser) -> None:
-    job = steered()
-    job.adopt(ahead(hours=1))
-    name = job.ref.split("/")[1]
-    user.delete(job.ref)
-    wait_until(lambda: not job.is_listed, "it is gone")
-    again = steered(name=name)
-    assert again.native().job_id is None
-    assert job.cluster.poll([job.name]) == {}
-    job.cluster.pause(job.name, grace_s=1)
-    job.cluster.cancel(job.name, grace_s=1)
-    job.adopt(ahead(hours=2))
-    with pytest.raises(DispatchRejectedError, match="was deleted"):
-        job.submit()
-    assert user.note(again.ref, "adopted") is None
-
-
-def test_refused_job_says_why_until_it_is_changed(steered: Steer, user: KubeUser) -> None:
-    job = steered({"patience": "soon"})
-    job.cluster.refuse(job.ref, "patience: 'soon' is not a duration")
-    assert not job.is_listed
-    assert user.note(job.ref, "refused") == "patience: 'soon' is not a duration"
-    assert ("GridtideRefused", "patience: 'soon' is not a duration") in user.events(job.ref)
-    assert user.is_suspended(job.ref)
-    user.annotate(job.ref, patience="4h", duration="1h")
-    wait_until(lambda: job.is_listed, "it is looked at again")
-    assert job.native().words == {"patience": "4h", "duration": "1h"}
-    job.adopt(ahead(hours=1))
-    assert user.note(job.ref, "refused") is None
-
-
-def test_job_is_let_start_and_ends_with_its_exit_code(steered: Steer) -> None:
-    job = steered(script="exit 3", backoffLimit=0)
-    job.adopt(ahead(hours=1))
-    assert job.submit() == job.ref
-    assert not job.is_listed
-    status = job.until(RunState.ENDED)
-    assert (status.exit_code, len(status.spans)) == (3, 1)
 
 
 def test_job_that_is_not_ours_any_more_is_not_started(steered: Steer) -> None:
@@ -199,78 +90,6 @@ def test_full_cluster_takes_no_further_job(bed: KubeBed, user: KubeUser) -> None
         second.submit()
     assert small.free_devices()["H100"] == 0
     small.close()
-
-
-def test_pause_and_resume_make_two_stretches(steered: Steer, user: KubeUser, bed: KubeBed) -> None:
-    job, guard_at = steered(PAUSABLE), ahead(hours=1)
-    job.adopt(guard_at)
-    job.submit()
-    began = job.until(RunState.RUNNING)
-    job.cluster.pause(job.name, grace_s=30)
-    frozen = job.until(RunState.FROZEN)
-    assert [span.start_at for span in frozen.spans] == [began.since]
-    assert job.cluster.free_devices()["CPU"] == 64
-    native = job.native()
-    assert (native.starts_at, native.guard_at, native.job_id) == (guard_at, guard_at, "job")
-    assert not native.is_held
-    # Another service, which has seen no pod of it, tells the same.
-    other = Steered(adopting(bed), job.ref)
-    assert other.status() == job.status()
-    # Kubernetes tells whole seconds: stretches that touch each other would look like one.
-    wait_until(lambda: ahead() > frozen.spans[0].end_at, "there is a second between the two")
-    job.cluster.resume(job.name)
-    again = job.until(RunState.RUNNING, lambda status: status.since is not None)
-    assert again.spans == frozen.spans
-    job.cluster.cancel(job.name, grace_s=30)
-    ended = job.until(RunState.ENDED)
-    assert len(ended.spans) == 2
-    assert user.is_suspended(job.ref), "nothing of its user's is deleted"
-    assert not job.is_listed
-    other.cluster.close()  # type: ignore[attr-defined]
-
-
-def test_pods_that_are_still_leaving_keep_it_running(steered: Steer, tmp_path: Any) -> None:
-    ready, leave = tmp_path / "ready", tmp_path / "leave"
-    script = f"trap 'while [ ! -e {leave} ]; do sleep 0.05; done; exit 0' TERM; touch {ready}; while :; do sleep 0.1; done"
-    job = steered(PAUSABLE, script=script)
-    job.adopt(ahead(hours=1))
-    job.submit()
-    wait_until(ready.exists, "the script listens")
-    job.cluster.pause(job.name, grace_s=30)
-    before = job.cluster.free_devices()["CPU"]
-    assert job.status().state is RunState.RUNNING
-    assert before == 63
-    leave.touch()
-    job.until(RunState.FROZEN)
-
-
-def test_paused_job_starts_at_its_guard_if_nobody_resumes_it(steered: Steer) -> None:
-    job = steered(PAUSABLE)
-    job.adopt(ahead(hours=1))
-    job.submit()
-    job.until(RunState.RUNNING)
-    job.cluster.pause(job.name, grace_s=30)
-    job.until(RunState.FROZEN)
-    job.adopt(ahead(seconds=-1))
-    wait_until(lambda: not job.is_listed, "a look starts it")
-    assert len(job.until(RunState.RUNNING).spans) == 1
-
-
-def test_user_suspends_a_running_job_and_lets_it_go_on(steered: Steer, user: KubeUser) -> None:
-    job = steered(PAUSABLE)
-    job.adopt(ahead(hours=1))
-    job.submit()
-    job.until(RunState.RUNNING)
-    user.suspend(job.ref)
-    job.until(RunState.FROZEN)
-    assert job.native().is_held
-    assert user.note(job.ref, "hold") == "true"
-    job.adopt(ahead(seconds=-5))
-    assert job.native().is_held, "a guard does not lift its user's hold"
-    user.suspend(job.ref, to=False)
-    wait_until(lambda: not job.is_listed, "it runs")
-    job.until(RunState.RUNNING)
-    assert user.note(job.ref, "hold") is None
 
 
 def test_user_edits_the_words(steered: Steer, user: KubeUser) -> None:
@@ -297,16 +116,6 @@ def test_user_takes_the_words_away_and_gives_others(steered: Steer, user: KubeUs
     assert job.native().job_id is None
     assert job.native().submitted_at > first_at - timedelta(seconds=1)
     assert user.note(job.ref, "since") is not None, "it is another job for the service"
-
-
-def test_cancelled_job_may_be_planned_anew(steered: Steer, user: KubeUser) -> None:
-    job = steered()
-    job.adopt(ahead(hours=1))
-    job.cluster.cancel(job.name, grace_s=1)
-    assert not job.is_listed
-    assert job.until(RunState.ENDED).spans == ()
-    user.annotate(job.ref, cancelled=None)
-    wait_until(lambda: job.is_listed, "it asks again")
 
 
 def test_words_are_shown_once(
@@ -358,46 +167,11 @@ def test_job_under_kueue_is_never_unsuspended(steered: Steer, user: KubeUser) ->
     assert user.is_suspended(job.ref)
 
 
-def test_lost_replies_start_nothing_twice(bed: KubeBed, steered: Steer, user: KubeUser) -> None:
-    job = steered(script="exit 0")
-    job.adopt(ahead(hours=1))
-    bed.fault("east", afterServing=True, drop=True, count=1, match="PATCH .*/jobs/")
-    try:
-        assert job.submit() == job.ref
-    finally:
-        bed.fault("east")
-    assert job.until(RunState.ENDED).exit_code == 0
-
-
 def test_missing_right_is_named(bed: KubeBed, user: KubeUser) -> None:
     nobody = adopting(bed, context="east-nobody")
     with pytest.raises(ClusterUnavailableError, match='may not list resource "jobs"'):
         nobody.native_jobs()
     nobody.close()
-
-
-def test_what_does_not_start_is_given_back_while_there_is_time(
-    bed: KubeBed, user: KubeUser
-) -> None:
-    # No node of the test bed has so many.
-    wide = adopting(bed, capacity={"CPU": 64, "H100": 16}, patience=KubePatience(start_s=2))
-    job = Steered(wide, user.create(limits={"nvidia.com/gpu": "9"}))
-    wait_until(lambda: job.is_listed, "the copy has it")
-    job.adopt(ahead(hours=1))
-    job.submit()
-    given_back = job.until(RunState.UNSTARTED)
-    assert given_back.detail.startswith("did not start within 2 s (Kubernetes: ")
-    assert given_back.spans == ()
-    assert job.is_listed, "it waits again"
-    assert not job.native().is_held
-    assert user.is_suspended(job.ref)
-    assert wide.outlook().taken, "fewer are believed to be there"
-    # Once it is late it stays with Kubernetes, which starts it as soon as it can.
-    job.adopt(ahead(seconds=-1))
-    wait_until(lambda: not job.is_listed, "a look starts it")
-    wait_until(lambda: job.status().state is RunState.PENDING, "its pod waits for a node")
-    assert not user.is_suspended(job.ref)
-    wide.close()
 
 
 def test_suspended_by_hand_before_it_began_it_is_held_and_given_back(
@@ -542,26 +316,6 @@ def test_namespace_without_the_role_keeps_nothing_else_from_going_on(
     assert job.until(RunState.ENDED).exit_code == 0
     runs.finish()
     both.close()
-
-
-def test_what_a_user_does_wakes_the_service(bed: KubeBed, user: KubeUser) -> None:
-    cluster = adopting(bed)
-    woken = list[int]()
-    cluster.tell_ends(lambda: woken.append(1))
-    cluster.native_jobs()
-
-    def wakes(do: Callable[[], object], what: str) -> None:
-        woken.clear()
-        do()
-        wait_until(lambda: bool(woken), what)
-
-    refs = list[str]()
-    wakes(lambda: refs.append(user.create()), "a new Job is seen at once")
-    wakes(lambda: user.annotate(refs[0], hold="true"), "so is a hold")
-    wakes(lambda: user.annotate(refs[0], hold=None, deadline="2032-01-01T00:00:00Z"), "other words")
-    wakes(lambda: user.suspend(refs[0], to=False), "a start")
-    wakes(lambda: user.delete(refs[0]), "and its end")
-    cluster.close()
 
 
 def test_jobs_that_ask_for_nothing_wake_nobody(bed: KubeBed, user: KubeUser) -> None:

@@ -24,6 +24,7 @@ from tests.fakes.slurm.setting_up import set_up
 from tests.fakes.slurm.setting_up_rest import stop_rest
 from tests.unit.cluster.kube_world import open_cluster as open_kube
 from tests.unit.cluster.kube_world import running_bed
+from tests.unit.cluster.manifests import ManifestCluster
 from tests.unit.cluster.real_slurm import require_slurm
 from tests.unit.cluster.rest_world import fake_place, open_rest, require_slurmrestd
 from tests.unit.cluster.runs import Runs, lines, wait_until
@@ -82,10 +83,12 @@ def open_rest_fake(dialect: str, root: Path, pausing_by: Capability) -> ClusterA
     return open_rest(root, fake_place(root / "slurm", dialect), clock=ManualClock(T0))
 
 
-def open_kubernetes(root: Path, pausing_by: Capability) -> ClusterAdapter:
+def open_kubernetes(
+    make: type[KubernetesCluster], root: Path, pausing_by: Capability
+) -> ClusterAdapter:
     """It pauses by suspending, whatever is wished: a pod that has left does not go on where it was."""
     instance = f"g{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
-    return open_kube(running_bed(), root, instance=instance)
+    return open_kube(running_bed(), root, instance=instance, make=make)
 
 
 H100 = SlurmDevice(gres="gpu:h100", partition="gpu")
@@ -96,7 +99,8 @@ CLUSTERS: dict[str, Callable[[Path, Capability], ClusterAdapter]] = {
     "slurm_rest_old_fake": partial(open_rest_fake, "old"),
     "slurm_rest_new_fake": partial(open_rest_fake, "new"),
     "slurm_rest": open_slurm_rest,
-    "kubernetes": open_kubernetes,
+    "kubernetes": partial(open_kubernetes, KubernetesCluster),
+    "kubernetes_manifest": partial(open_kubernetes, ManifestCluster),
 }
 NEED_A_SERVER = frozenset({"slurm", "slurm_rest"})
 

@@ -56,7 +56,12 @@ def everything() -> Document:
     again = copy.deepcopy(made["config"]["clusters"][0])
     again |= {
         "id": "there",
-        "kubernetes": {"in_cluster": True, "image": "x", "adopt": ["vision", "training"]},
+        "kubernetes": {
+            "in_cluster": True,
+            "image": "x",
+            "adopt": ["vision", "training"],
+            "kinds": ["Job", "JobSet", "RayJob"],
+        },
     }
     made["config"]["clusters"].append(again)
     return made
@@ -211,6 +216,18 @@ def test_dispatcher_asks_the_service_with_a_token() -> None:
     ]
     made = queued() | {"dispatcher": {}}
     assert "dispatcher.tokenSecret.name: missing" in is_refused(made)
+
+
+def test_rules_for_other_kinds_are_granted_where_those_are_adopted() -> None:
+    granted = {
+        one["metadata"]["namespace"]: {name for rule in one["rules"] for name in rule["resources"]}
+        for one in of_kind(render(everything()), "Role")
+    }
+    other = {"jobsets", "rayjobs"}
+    assert other & granted["gridtide"] == set(), "nothing is adopted there"
+    for namespace in ("training", "vision"):
+        assert other <= granted[namespace]
+        assert granted[namespace].isdisjoint({"trainjobs", "pytorchjobs"})
 
 
 def test_no_cluster_role_unless_asked_and_no_role_without_a_cluster_to_run_in() -> None:

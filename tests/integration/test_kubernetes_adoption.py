@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +17,7 @@ from scheduler.core.guard import GUARD_BEFORE_S
 from scheduler.core.timegrid import format_instant
 from tests.integration.api_world import api
 from tests.integration.crash_run import fast_clock
-from tests.integration.kubernetes_world import kube_cluster
+from tests.integration.kubernetes_world import adopting_service, kube_cluster, native_jobs
 from tests.integration.slurm_world import (
     ServiceProcess,
     have_ended,
@@ -56,14 +55,7 @@ def serve(tmp_path: Path, bed: KubeBed) -> Iterator[Callable[..., ServiceProcess
     services = list[ServiceProcess]()
 
     def begin(*, is_up: bool = True, **settings: Any) -> ServiceProcess:
-        known: dict[str, Any] = {
-            "planning": {"tick_every": 0.3, "slot": "1m", "horizon": "4h"},
-            "clusters": [
-                kube_cluster(tmp_path, "west", bed, prefix=f"g{uuid.uuid4().hex[:8]}-", adopt=True)
-                | {"capacity": {"CPU": 24, "H100": 2}}
-            ],
-        }
-        services.append(ServiceProcess(tmp_path, known | settings))
+        services.append(adopting_service(tmp_path, bed, **settings))
         if is_up:
             services[-1].start()
             services[-1].wait_until_up()
@@ -77,11 +69,6 @@ def serve(tmp_path: Path, bed: KubeBed) -> Iterator[Callable[..., ServiceProcess
 def words(*, minutes: int) -> dict[str, str]:
     at = datetime.now(UTC).replace(microsecond=0) + minutes * MINUTE
     return {"deadline": format_instant(at), "duration": "1m"}
-
-
-def native_jobs(service: ServiceProcess) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = service.get("/v1/jobs?limit=100")["jobs"]
-    return found
 
 
 def are_planned(jobs: list[dict[str, Any]]) -> bool:

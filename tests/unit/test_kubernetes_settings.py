@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
 from adapters.cluster.kube_checks import RIGHTS
+from adapters.cluster.kube_kinds import JOB_SET, KINDS, RAY_JOB
 from adapters.cluster.kubernetes import KubernetesCluster
 from adapters.cluster.kueue_workloads import Kueue
 from adapters.http_client import Stop
@@ -14,6 +16,7 @@ from scheduler.core.errors import InvalidConfigError
 from scheduler.ports import AdoptingCluster
 from scheduler.server.guard_watch import build_watched, look
 from scheduler.server.kubernetes_clusters import reach_kubernetes
+from scheduler.server.kubernetes_settings import KindName
 from scheduler.server.settings import load_settings
 from scheduler.server.wiring import build_service
 from tests.unit.cluster.kube_world import running_bed
@@ -73,6 +76,10 @@ def test_least_that_is_needed_is_taken_and_paths_start_from_the_file(tmp_path: P
         ("context: north, image: a, adopt: [ml, ml]", "name one namespace or more, each once"),
         ("context: north, image: a, adopt: [Not_One]", "adopt"),
         ("context: north, image: a, adopt: yes please", "adopt"),
+        ("context: north, image: a, adopt: true, kinds: []", "name one kind or more, each once"),
+        ("context: north, image: a, adopt: true, kinds: [Job, Job]", "kind or more, each once"),
+        ("context: north, image: a, adopt: true, kinds: [MPIJob]", "'TrainJob', 'PyTorchJob'"),
+        ("context: north, image: a, kinds: [Job]", "kinds: they are those of adopt"),
     ],
 )
 def test_what_cannot_be_is_refused(tmp_path: Path, kubernetes: str, says: str) -> None:
@@ -146,6 +153,22 @@ def test_kueue_is_known_to_the_service_and_to_the_guard(tmp_path: Path) -> None:
     assert settings.clusters[0].kubernetes is not None
     reach = reach_kubernetes("k8s", settings.clusters[0].kubernetes)
     assert reach.kueue == Kueue(check="c")
+
+
+def test_kinds_of_the_settings_are_those_of_the_table() -> None:
+    assert get_args(KindName) == tuple(KINDS)
+
+
+def test_each_kind_is_guarded_in_each_namespace(tmp_path: Path) -> None:
+    adopt = "adopt: [vision, nlp], kinds: [JobSet, RayJob]"
+    path = written(tmp_path, f"context: north, kubeconfig: kubeconfig, image: a, {adopt}")
+    watched = build_watched(load_settings(path), stop=Stop())
+    assert [(one.namespace, one.kind) for one in watched] == [
+        ("vision", JOB_SET),
+        ("vision", RAY_JOB),
+        ("nlp", JOB_SET),
+        ("nlp", RAY_JOB),
+    ]
 
 
 def test_guard_that_reaches_nothing_says_so_and_goes_on(tmp_path: Path) -> None:

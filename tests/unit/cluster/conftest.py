@@ -1,10 +1,12 @@
-"""A fake Slurm and its commands, for the tests that run on one."""
+"""A fake Slurm and its commands, and simulated Kubernetes clusters, for the tests that run on them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.slurm.setting_up import FakeSlurm, set_up
+from tests.unit.cluster.kube_world import KubeBed, running_bed
 from tests.unit.cluster.slurm_world import NotingRunner, noting
 
 
@@ -16,3 +18,11 @@ def slurm(tmp_path: Path) -> FakeSlurm:
 @pytest.fixture
 def runner(slurm: FakeSlurm) -> NotingRunner:
     return noting(slurm)
+
+
+@pytest.fixture
+def bed() -> Iterator[KubeBed]:
+    """East and west; faults of the first end with the test."""
+    bed = running_bed()
+    yield bed
+    bed.fault("east")

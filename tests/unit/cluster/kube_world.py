@@ -100,6 +100,7 @@ def open_cluster(
     checkpoint_claim: str | None = "kept",
     image: str = "python:3.12",
     queue: str | None = None,
+    make: type[KubernetesCluster] = KubernetesCluster,
     **fields: Any,
 ) -> KubernetesCluster:
     terms = KubeTerms(
@@ -109,7 +110,7 @@ def open_cluster(
         instance=instance,
         queue=queue,
     )
-    return KubernetesCluster(
+    return make(
         "east",
         client=client_of(bed, context),
         namespace=namespace,

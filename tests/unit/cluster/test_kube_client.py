@@ -60,6 +60,27 @@ def test_trial_is_not_kept() -> None:
         assert "dryRun=All" in server.asked[0].path
 
 
+def test_trial_before_a_submission_is_asked_once_and_tells_what_the_server_warns_of() -> None:
+    warning = '299 - "would violate PodSecurity \\"restricted:latest\\": privileged"'
+    good = json_reply({"kind": "Job"}, headers={"Warning": warning})
+    with LoopbackServer(good) as server:
+        said = client_to(server).try_create(JOBS, {"a": 1}, within_s=2.0)
+        query = parse_qs(urlsplit(server.asked[0].path).query)
+    with LoopbackServer(status_reply(500)) as server:
+        with pytest.raises(KubeSilentError):
+            client_to(server).try_create(JOBS, {}, within_s=2.0)
+        assert len(server.asked) == 1
+    assert said == ('would violate PodSecurity "restricted:latest": privileged',)
+    assert (query["dryRun"], query["fieldValidation"]) == (["All"], ["Strict"])
+
+
+def test_refusal_tells_the_first_field_that_is_wrong() -> None:
+    causes = [{"field": "spec.a", "reason": "FieldValueInvalid"}, {"field": "spec.b"}]
+    for told, field in ((causes, "spec.a"), ([], ""), ("odd", ""), ([{"field": None}], "")):
+        with LoopbackServer(status_reply(422, reason="Invalid", causes=told)) as server:
+            assert refusal(client_to(server)).field == field
+
+
 def test_patch_is_a_merge_patch() -> None:
     with LoopbackServer(GOOD) as server:
         client_to(server).merge_patch(f"{JOBS}/a", {"spec": {"suspend": True}})

@@ -8,6 +8,7 @@ import pytest
 
 from adapters.cluster.kube_client import KubeClient
 from adapters.cluster.kube_guard import KubeGuard, SafeStart
+from adapters.cluster.kube_kinds import JOB
 from adapters.cluster.kube_link import KubeLink
 from adapters.cluster.kube_login import KubeconfigLogin
 from adapters.cluster.kube_native_record import (
@@ -152,7 +153,7 @@ def test_look_starts_what_is_due_once_whoever_looks(
     soon, later = in_time(now, minutes=2), in_time(now, hours=2)
     first, second = (user.create(soon, script=appended(ran, name)) for name in ("a", "b"))
     waiting = user.create(later, script=appended(ran, "c"))
-    looks = [watch(now).look(NAMESPACE) for _ in range(2)]
+    looks = [watch(now).look(NAMESPACE, JOB) for _ in range(2)]
     started = [label for look in looks for label in look.started]
     assert sorted(started) == sorted(f"{NAMESPACE}/{name}" for name in user.names[:2])
     assert all(not look.failed for look in looks)
@@ -183,7 +184,7 @@ def test_one_that_cannot_be_started_keeps_no_other_from_it(
     bed, name = running_bed(), bad.split("/")[1]
     bed.fault("east", status=422, count=1, match=f"PATCH .*/jobs/{name}")
     try:
-        swept = watch(now).look(NAMESPACE)
+        swept = watch(now).look(NAMESPACE, JOB)
     finally:
         bed.fault("east")
     assert swept.started == (f"{NAMESPACE}/{good.split('/')[1]}",)

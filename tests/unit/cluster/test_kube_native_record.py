@@ -198,7 +198,7 @@ def test_devices_that_it_asks_for(terms: dict[str, Any], accelerator: str, count
             {"containers": gpus("9"), "pod": {"nodeSelector": {"gpu": "h100"}}},
             "it asks for 9 H100; here are 8 at most",
         ),
-        ({"parallelism": 0}, "its parallelism is 0"),
+        ({"parallelism": 0}, "it would run no pods, such as by a parallelism of 0"),
     ],
 )
 def test_devices_that_cannot_be_planned_with(terms: dict[str, Any], words: str) -> None:

@@ -136,3 +136,11 @@ def test_ended_one_tells_its_code_and_when_it_ran() -> None:
 def test_mark_of_stretches_is_read_as_it_is_written_and_does_not_grow_for_ever() -> None:
     told = [(float(n), n + 0.5) for n in range(MAX_SPANS + 5)]
     assert parse_spans(spans_text(told)) == tuple(told[5:])
+
+
+def test_pod_that_stays_after_the_end_counts_until_the_end() -> None:
+    done = job(suspend=False, conditions=[said("Complete", 50)], startTime=stamped(5))
+    found = status(done, pod(6, 50, code=0), pod(8))
+    assert (found.exit_code, spans(found)) == (0, [(6, 50)])
+    late = status(done, pod(6, 20, code=0), pod(30))
+    assert spans(late) == [(6, 20), (30, 50)]

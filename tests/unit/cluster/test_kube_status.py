@@ -339,3 +339,57 @@ def test_what_is_no_time_is_none(text: object) -> None:
 def test_empty_documents_are_read() -> None:
     assert parse_job({}).n_pods == 0
     assert parse_pod({}).is_live
+
+
+# ------------------------------------------------------------- pods of several containers
+
+
+def states(*told: dict[str, Any], **more: Any) -> list[dict[str, Any]]:
+    return [{"state": one, **more} for one in told]
+
+
+def gone(code: int, began: int, ended: int) -> dict[str, Any]:
+    told = {"exitCode": code, "startedAt": stamp(began), "finishedAt": stamp(ended)}
+    return {"terminated": told}
+
+
+def going(began: int) -> dict[str, Any]:
+    return {"running": {"startedAt": stamp(began)}}
+
+
+def test_pod_ends_as_its_container_that_failed_first_whatever_their_order() -> None:
+    both = states(gone(137, 2, 9), gone(3, 1, 5))
+    found = pod(phase="Failed", statuses=both)
+    assert (found.code, found.began_s, found.ended_s) == (3, T_S + 1, T_S + 9)
+    assert pod(phase="Failed", statuses=both[::-1]).code == 3
+
+
+def test_pod_has_succeeded_when_all_its_containers_have() -> None:
+    assert pod(phase="Succeeded", statuses=states(gone(0, 1, 5), gone(0, 1, 6))).code == 0
+    one_left = pod(phase="Running", statuses=states(gone(0, 1, 5), going(1)))
+    assert (one_left.code, one_left.is_live) == (None, True)
+
+
+def test_pod_has_its_devices_from_its_first_container_on() -> None:
+    waiting = states({"waiting": {"reason": "PodInitializing"}})
+    preparing = pod(statuses=waiting, initContainerStatuses=states(going(2)))
+    assert (preparing.began_s, preparing.trouble) == (T_S + 2, "")
+    ready = pod(statuses=states(going(8)), initContainerStatuses=states(gone(0, 2, 7)))
+    assert ready.began_s == T_S + 2
+
+
+def test_container_that_prepares_and_cannot_says_so() -> None:
+    pulling = states({"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}})
+    waiting = states({"waiting": {"reason": "PodInitializing"}})
+    found = pod(statuses=waiting, initContainerStatuses=pulling)
+    assert found.trouble == "ImagePullBackOff: no such image"
+
+
+def test_container_that_is_started_again_in_its_pod_has_been_there_before() -> None:
+    again = pod(statuses=states(going(50), restartCount=2), startTime=stamp(1))
+    assert again.began_s == T_S + 1
+    crashed = {"waiting": {"reason": "CrashLoopBackOff"}}
+    between = pod(statuses=states(crashed, restartCount=2), startTime=stamp(1))
+    assert between.began_s == T_S + 1, (
+        "it has begun, and is not to be taken back as one that has not"
+    )

@@ -24,7 +24,7 @@ from scheduler.core.errors import (
 )
 from scheduler.core.kubernetes_terms import JobKubernetes
 from scheduler.ports import RunState
-from tests.unit.cluster.kube_world import NAMESPACE, KubeBed, open_cluster, running_bed
+from tests.unit.cluster.kube_world import NAMESPACE, KubeBed, open_cluster
 from tests.unit.cluster.runs import Runs, lines, wait_until
 
 JOBS = path_of("jobs", NAMESPACE)
@@ -32,13 +32,6 @@ QUOTAS = path_of("resourcequotas", NAMESPACE)
 SAVE_ON_TERM = "trap 'exit 75' TERM; touch ready; sleep 60 & wait"
 QUICK = WatchPace(least_s=0.0, most_s=0.05)
 Open = Callable[..., KubernetesCluster]
-
-
-@pytest.fixture
-def bed() -> Iterator[KubeBed]:
-    bed = running_bed()
-    yield bed
-    bed.fault("east")
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
-"""What a job may ask of Kubernetes: the names of an image and of a queue, and nothing else."""
+"""What a job may ask of Kubernetes: an image, a queue, or a Job of its own."""
 
 import pytest
 
 from scheduler.core.errors import InvalidJobError
-from scheduler.core.kubernetes_terms import JobKubernetes
+from scheduler.core.kubernetes_terms import MAX_MANIFEST_CHARS, JobKubernetes
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,20 @@ def test_what_cannot_be_a_queue_is_refused_by_name(queue: str) -> None:
 
 def test_job_without_terms_asks_nothing() -> None:
     assert JobKubernetes().asked() == {}
+
+
+def test_manifest_is_told_without_its_text() -> None:
+    assert JobKubernetes(manifest="{}").asked() == {"manifest": "a Job of its own"}
+
+
+@pytest.mark.parametrize(
+    ("terms", "field"),
+    [
+        ({"manifest": "x" * (MAX_MANIFEST_CHARS + 1)}, "kubernetes.manifest"),
+        ({"manifest": "{}", "image": "a"}, "kubernetes.image"),
+    ],
+)
+def test_manifest_too_long_or_beside_an_image_is_refused(terms: dict[str, str], field: str) -> None:
+    with pytest.raises(InvalidJobError) as caught:
+        JobKubernetes(**terms)
+    assert caught.value.fields["field"] == field

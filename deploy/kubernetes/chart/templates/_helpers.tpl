@@ -41,6 +41,32 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $found | uniq | toJson -}}
 {{- end -}}
 
+{{/* Rules for the kinds of jobs beside Job that are adopted in a namespace. Takes `root` and `namespace`. */}}
+{{- define "gridtide.kindRules" -}}
+{{- $kinds := list -}}
+{{- range .root.Values.config.clusters -}}
+{{- $kubernetes := .kubernetes | default dict -}}
+{{- if and $kubernetes.in_cluster $kubernetes.adopt -}}
+{{- $namespaces := list ($kubernetes.namespace | default $.root.Release.Namespace) -}}
+{{- if kindIs "slice" $kubernetes.adopt -}}
+{{- $namespaces = $kubernetes.adopt -}}
+{{- end -}}
+{{- if has $.namespace $namespaces -}}
+{{- $kinds = concat $kinds ($kubernetes.kinds | default list) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $rules := list -}}
+{{- range $kind, $rule := .root.Files.Get "kinds.yaml" | fromYaml -}}
+{{- if has $kind $kinds -}}
+{{- $rules = append $rules $rule -}}
+{{- end -}}
+{{- end -}}
+{{- if $rules -}}
+{{- toYaml $rules -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Whether there is something to guard: a cluster that adopts users' own Jobs. */}}
 {{- define "gridtide.guards" -}}
 {{- $adopts := false -}}

@@ -1,0 +1,1 @@
+"""Hours in minutes: several services on one Redis while their processes and their server are killed again and again."""
