@@ -89,7 +89,7 @@ class KubeBook(Generic[_J]):
 
     def start(self) -> None:
         """Starts the copies, once."""
-        for mirror in (self.jobs, self.pods):
+        for mirror in self._mirrors():
             mirror.start()
 
     def find(self, name: str) -> _J | None:

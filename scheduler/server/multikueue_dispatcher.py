@@ -75,20 +75,21 @@ class MultiKueueDispatcher:
 
     def look(self) -> bool:
         """Nominates what is due in every namespace; False where one of them, a Workload or the service was out of reach."""
-        is_well, seen = True, set[str]()
+        is_well, sees_all, seen = True, True, set[str]()
         self._plans.begin()
         for namespace in self._settings.namespaces:
             try:
                 is_well &= self._look(namespace, seen)
             except (KubeRefusedError, KubeSilentError) as error:
                 _log.warning("manager_unavailable", error=explained(error, namespace))
-                return False  # what was not seen is not forgotten
+                sees_all = False
         if self._plans.silence is not None:
             _log.warning("service_unavailable", error=self._plans.silence)
             is_well = False
-        self._since = {key: since for key, since in self._since.items() if key in seen}
-        self._plans.forget_but(seen)
-        return is_well
+        if sees_all:  # what was not seen is not forgotten
+            self._since = {key: since for key, since in self._since.items() if key in seen}
+            self._plans.forget_but(seen)
+        return is_well and sees_all
 
     def _look(self, namespace: str, seen: set[str]) -> bool:
         listed = self._client.list_all(path_of("workloads", namespace)).items

@@ -420,9 +420,14 @@ def _kubernetes(spec: JobSpec) -> JobKubernetes | None:
     if asked is None:
         return None
     if asked.manifest is None:
-        return JobKubernetes(image=asked.image)
+        return JobKubernetes(image=asked.image, queue=asked.queue)
     manifest = as_text(asked.manifest)
-    return JobKubernetes(image=asked.image, manifest=manifest, grace_s=grace_of(asked.manifest))
+    return JobKubernetes(
+        image=asked.image,
+        queue=asked.queue,
+        manifest=manifest,
+        grace_s=grace_of(asked.manifest),
+    )
 
 
 def _options(spec: JobSpec, hardware: HardwareTable) -> tuple[ResourceOption, ...]:
