@@ -91,10 +91,12 @@ class Workloads:
         self._turn(workload, {HELD: stamp}, is_active=False)
 
     def open(self, workload: KubeWorkload) -> None:
-        """Lets Kueue admit it; first our check says Ready, so that nothing else is waited for."""
-        self.answer(workload)
+        """Lets Kueue admit it, past our check; who calls this again finishes what Kueue has reset meanwhile."""
+        now: KubeWorkload | None = workload
         if workload.is_held or not workload.is_active:
-            self._turn(workload, {HELD: None}, is_active=True)
+            now = self._turn(workload, {HELD: None}, is_active=True)
+        if now is not None:
+            self.answer(now)
 
     def answer(self, workload: KubeWorkload, state: str = READY) -> None:
         """Says so for our check, where the Workload is to pass it and says something else."""
@@ -111,29 +113,28 @@ class Workloads:
 
     def _turn(
         self, workload: KubeWorkload, notes: dict[str, str | None], *, is_active: bool
-    ) -> None:
-        """Mark and `active` in one write, so that they always tell the same; not over somebody else's choice."""
+    ) -> KubeWorkload | None:
+        """Mark and `active` in one write, so that they always tell the same; None where somebody else was faster."""
         path = path_of("workloads", self.namespace, workload.name)
         seen = workload
         for _ in range(_TRIES):
             meta = {"resourceVersion": seen.version, "annotations": notes}
             patch: dict[str, Any] = {"metadata": meta, "spec": {"active": is_active}}
             try:
-                self.copy.put(self._client.merge_patch(path, patch))
+                return self.copy.put(self._client.merge_patch(path, patch))
             except KubeRefusedError as error:
                 if error.kind is Refusal.MISSING:
-                    return
+                    return None
                 if error.kind is not Refusal.CONFLICT:
                     raise
-            else:
-                return
             seen = parse_workload(self._client.get(path))
             if (seen.owner, seen.is_active, seen.is_held) != (
                 workload.owner,
                 workload.is_active,
                 workload.is_held,
             ):
-                return  # somebody else was faster: the next look sees what is the case now
+                return None  # the next look sees what is the case now
+        return None
 
 
 def set_check(

@@ -10,6 +10,7 @@ import pytest
 
 from adapters.cluster.kube_adopting import AdoptingKubernetesCluster
 from adapters.cluster.kube_guard import KubeGuard
+from adapters.cluster.kube_kinds import JOB
 from adapters.cluster.kube_watch import WatchPace
 from adapters.cluster.kubernetes import KubePatience
 from adapters.cluster.kueue_workloads import Kueue
@@ -224,10 +225,10 @@ def test_guard_alone_starts_what_the_service_holds(
     ran = tmp_path / "ran"
     job = put(script=appended(ran, "x"))
     job.cluster.close()  # type: ignore[attr-defined]
-    assert guard(ahead(minutes=30)).look(NAMESPACE).started == ()
-    assert guard(ahead(minutes=61)).look(NAMESPACE).started == (f"{NAMESPACE}/{name_of(job)}",)
+    assert guard(ahead(minutes=30)).look(NAMESPACE, JOB).started == ()
+    assert guard(ahead(minutes=61)).look(NAMESPACE, JOB).started == (f"{NAMESPACE}/{name_of(job)}",)
     wait_until(lambda: lines(ran) == ["x"], "it runs")
-    assert guard(ahead(minutes=62)).look(NAMESPACE).started == ()
+    assert guard(ahead(minutes=62)).look(NAMESPACE, JOB).started == ()
     assert not user.is_suspended(job.ref)
 
 
@@ -255,11 +256,11 @@ def test_check_holds_what_nobody_has_seen_and_lets_pass_what_does_not_ask(
     silent = user.create({}, script=appended(ran, "silent"), **terms)
     stay(lambda: all(map(user.is_suspended, (asks, wrong, silent))), "none has slipped in")
     early = ahead(minutes=1)
-    guard(early).look(NAMESPACE)
+    guard(early).look(NAMESPACE, JOB)
     wait_until(lambda: len(lines(ran)) == 2, "those that ask nothing of us run")
     assert sorted(lines(ran)) == ["silent", "wrong"]
     stay(lambda: user.is_suspended(asks), "the other is held")
-    guard(ahead(minutes=59)).look(NAMESPACE)
+    guard(ahead(minutes=59)).look(NAMESPACE, JOB)
     wait_until(lambda: len(lines(ran)) == 3, "it starts in time")
 
 
@@ -269,7 +270,7 @@ def test_guard_starts_other_jobs_where_kueue_is_out_of_reach(
     stated = {"deadline": format_instant(ahead(hours=2)), "duration": "1h"}
     ref = user.create(stated)
     bed.fault("north", status=404, count=9, match="GET .*/(workloads|admissionchecks)")
-    swept = guard(ahead(hours=1)).look(NAMESPACE)
+    swept = guard(ahead(hours=1)).look(NAMESPACE, JOB)
     assert swept.started == (f"{NAMESPACE}/{ref.split('/')[1]}",)
     assert any(subject.startswith("queues of Kueue") for subject in swept.failed)
 
@@ -280,10 +281,10 @@ def test_guard_does_not_let_pass_what_its_user_holds(
 ) -> None:
     stated = {"deadline": format_instant(ahead(hours=2)), "duration": "1h", "hold": "true"}
     ref = user.create(stated, labels={QUEUE: queue}, suspend=False, limits={"cpu": "1"})
-    guard(ahead(minutes=59)).look(NAMESPACE)
+    guard(ahead(minutes=59)).look(NAMESPACE, JOB)
     stay(lambda: user.is_suspended(ref), "its user keeps it")
     user.annotate(ref, hold=None)
-    guard(ahead(minutes=59)).look(NAMESPACE)
+    guard(ahead(minutes=59)).look(NAMESPACE, JOB)
     wait_until(lambda: not user.is_suspended(ref), "without the hold it starts")
 
 
