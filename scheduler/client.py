@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx
 
 from scheduler.core import errors
-from scheduler.core.errors import GridtideError, OverloadedError
+from scheduler.core.errors import GridtideError, InvalidInputError, OverloadedError
 
 Document = dict[str, Any]
 DEFAULT_URL: Final = "http://127.0.0.1:8410"
@@ -158,6 +158,8 @@ class GridtideClient:
         if reply.status_code not in (200, 503):
             raise _error(reply)
         document: Document = reply.json()
+        if "complete" not in document:
+            raise _error(reply)
         if not document["complete"]:
             raise GridtideError(
                 "authorization: a bearer token of this service is needed to see all checks"
@@ -195,6 +197,12 @@ class GridtideClient:
     def _raw(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
         try:
             return self._http.request(method, path, **kwargs)
+        except UnicodeEncodeError as error:
+            raise InvalidInputError(
+                f"request: it holds {error.object[error.start]!r}, half of a character, which is no text; write it whole",
+                field="request",
+                valid="Unicode text",
+            ) from error
         except httpx.HTTPError as error:
             raise ServiceUnreachableError(
                 f"no service at {self.url} ({type(error).__name__}); start it with: gridtide serve",

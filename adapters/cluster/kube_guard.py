@@ -121,8 +121,16 @@ class KubeGuard:
             follow: is given each after that, to have its queue let it go.
         """
         now = self._clock.now()
-        due = [(at, job) for job in jobs if (at := self.due_at(job)) is not None and at <= now]
         started, failed = list[str](), dict[str, str]()
+        due = list[tuple[datetime, KubeNative]]()
+        for job in jobs:
+            try:
+                at = self.due_at(job)
+            except Exception as error:  # noqa: BLE001 - what one user writes must not cost the others their start
+                failed[job.label] = f"it cannot be understood: {error!r}"
+                continue
+            if at is not None and at <= now:
+                due.append((at, job))
         for at, job in sorted(due, key=lambda one: (one[0], one[1].label)):
             try:
                 after = self._start(job, at)

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from adapters.cluster.kube_kinds import JOB, Document, KubeKind, part, parts
+from scheduler.core.errors import InvalidInputError
+from scheduler.core.timegrid import as_utc
 
 PREFIX: Final = "gridtide.dev"
 RUN: Final = f"{PREFIX}/run"
@@ -165,7 +167,7 @@ def parse_pod(document: Document, kind: KubeKind = JOB) -> KubePod:
         uid=str(meta.get("uid")),
         version=str(meta.get("resourceVersion") or ""),
         owner=kind.owner(labels),
-        index=int(index) if index.isdigit() else 0,
+        index=int(index) if index.isdecimal() else 0,
         part="/".join(str(labels.get(one) or "") for one in kind.places),
         created_s=seconds(meta.get("creationTimestamp")) or 0.0,
         began_s=_began_s(status),
@@ -208,19 +210,20 @@ def _times(states: Sequence[Document], key: str) -> list[float]:
 
 
 def seconds(stamp: object) -> float | None:
-    """Unix seconds of a time of the API; None for what is none."""
+    """Unix seconds of a time of the API; None for what is none, such as what somebody wrote into an annotation."""
     if not isinstance(stamp, str):
         return None
     try:
         at = datetime.fromisoformat(stamp)
-    except ValueError:
+        return as_utc(at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, InvalidInputError):
         return None
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
 def _devices(text: str) -> tuple[str, int] | None:
     accelerator, _, count = text.rpartition(":")
-    return (accelerator, int(count)) if accelerator and count.isdigit() else None
+    is_count = count.isdecimal() and len(count) < 10
+    return (accelerator, int(count)) if accelerator and is_count else None
 
 
 def _when(condition: Document) -> float:

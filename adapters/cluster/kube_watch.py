@@ -324,6 +324,6 @@ class KubeMirror(Generic[_T]):
 
 def _is_later(one: Mirrored, other: Mirrored) -> bool:
     """Whether of the same object a later version than the other is known."""
-    if one.owner != other.owner or not (one.version.isdigit() and other.version.isdigit()):
+    if one.owner != other.owner or not (one.version.isdecimal() and other.version.isdecimal()):
         return False
     return int(one.version) > int(other.version)

@@ -87,7 +87,7 @@ class SlurmClient:
         command = ("sbatch", "--parsable", *self._flags, *submission.options())
         done = self._runner.run(command, stdin=script)
         job_id = done.out.strip().partition(";")[0]
-        if done.code == 0 and job_id.isdigit():
+        if done.code == 0 and job_id.isdecimal():
             return job_id
         error: UpstreamError = submission_error(self._cluster_id, done)
         self._trouble = error.message if isinstance(error, ClusterUnavailableError) else None

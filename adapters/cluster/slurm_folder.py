@@ -50,7 +50,7 @@ class SlurmFolder:
         except FileNotFoundError:
             return None
         code = text.strip()
-        return int(code) if code.isascii() and code.isdigit() and int(code) < 256 else None
+        return int(code) if code.isascii() and code.isdecimal() and int(code) < 256 else None
 
     def issue_ticket(self) -> str:
         """Makes the folder and the only valid ticket in it."""

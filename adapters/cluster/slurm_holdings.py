@@ -72,7 +72,7 @@ def parse_holding(fields: Sequence[str], *, user: str) -> SlurmHolding:
         state=state,
         end_s=parse_time(end),
         nodes=expand_nodes(nodes),
-        cpus=counted or (int(cpus) if cpus.isdigit() else 0),
+        cpus=counted or (int(cpus) if cpus.isdecimal() else 0),
         gres=gres,
         reservation=None if reservation in _UNSET else reservation,
         comment="" if comment == "(null)" else comment,
@@ -105,7 +105,7 @@ def parse_reservations(text: str) -> list[SlurmReservation]:
 def parse_tres(text: str) -> tuple[int, Gres]:
     """CPUs and gres of `cpu=8,mem=64G,node=1,gres/gpu=2,gres/gpu:h100=2`."""
     pairs = [part.partition("=")[::2] for part in text.split(",")]
-    counts = {name: int(count) for name, count in pairs if count.isdigit()}
+    counts = {name: int(count) for name, count in pairs if count.isdecimal()}
     gres = tuple(
         (name.removeprefix("gres/"), count)
         for name, count in counts.items()

@@ -28,7 +28,7 @@ def _numbers(ranges: str) -> Iterator[str]:
     """The numbers of `01-03,07`, as wide as the first of each range."""
     for one in ranges.split(","):
         low, _, high = one.partition("-")
-        if low.isdigit() and high.isdigit():
+        if low.isdecimal() and high.isdecimal():
             yield from (str(n).zfill(len(low)) for n in range(int(low), int(high) + 1))
         else:
             yield one

@@ -83,7 +83,7 @@ def split_queue(text: str, seal: str, fields: Sequence[str] = PLAIN_FIELDS) -> I
     for record in text.split(f"|{seal}\n"):
         *plain, chosen = record.split("|", len(fields))
         name, mark, comment = chosen.partition(f"|{seal}|")
-        if mark and len(plain) == len(fields) and plain[0].isdigit():
+        if mark and len(plain) == len(fields) and plain[0].isdecimal():
             yield [*plain, name, comment]
 
 
@@ -197,7 +197,7 @@ def _parse_gres(part: str) -> tuple[str, int]:
     if part in _NONE:
         return "", 0
     *names, last = re.split(r"[:=]", re.sub(r"^gres[:/]", "", part))
-    if last.isdigit():
+    if last.isdecimal():
         return ":".join(names), int(last)
     return ":".join([*names, last]), 1
 

@@ -63,7 +63,7 @@ class NativeComment:
     def number(self, mark: str) -> int | None:
         """A mark that is a number; None where it is absent, or is none."""
         text = self.marks.get(mark, "")
-        return int(text) if text.isascii() and text.isdigit() else None
+        return int(text) if text.isascii() and text.isdecimal() else None
 
     def marked(self, **marks: str | int | None) -> "NativeComment":
         """The comment with these marks; None takes one away."""
@@ -143,7 +143,7 @@ def parse_signal(text: str) -> tuple[str, bool] | None:
         return None
     name = match["name"].upper()
     try:
-        number = signal.Signals(int(name)) if name.isdigit() else signal.Signals[f"SIG{name}"]
+        number = signal.Signals(int(name)) if name.isdecimal() else signal.Signals[f"SIG{name}"]
     except (ValueError, KeyError):
         return None
     if number in _UNCATCHABLE:

@@ -138,7 +138,7 @@ def parse_squeue(
 
 def _queued(line: str) -> SlurmJob | None:
     fields = [field.strip() for field in line.split("|", 9)]
-    if len(fields) != 10 or not fields[0].isdigit():
+    if len(fields) != 10 or not fields[0].isdecimal():
         return None
     job_id, state, reason, start, end, code, nodes, partitions, name, comment = fields
     return with_comment(
@@ -177,7 +177,7 @@ def parse_sacct(text: str) -> list[SlurmJob]:
         if len(fields) != len(SACCT_FIELDS):
             continue
         job_id, _, step = fields[0].partition(".")
-        if not step and job_id.isdigit():
+        if not step and job_id.isdecimal():
             add_run(jobs, _accounted(fields))
         elif jobs and jobs[-1].job_id == job_id:
             jobs[-1] = _with_step(jobs[-1], step, fields)
@@ -225,7 +225,7 @@ def _with_step(job: SlurmJob, step: str, fields: Sequence[str]) -> SlurmJob:
 def _energy_j(fields: Sequence[str]) -> float | None:
     """Joules of one line; None where they were not measured, or cannot be true."""
     n_nodes, elapsed_s, joules = fields[4], fields[7], fields[8]
-    if not (joules.isdigit() and elapsed_s.isdigit() and n_nodes.isdigit()):
+    if not (joules.isdecimal() and elapsed_s.isdecimal() and n_nodes.isdecimal()):
         return None
     return plausible_energy_j(int(joules), elapsed_s=int(elapsed_s), n_nodes=int(n_nodes))
 
@@ -324,8 +324,8 @@ def parse_exit(text: str) -> tuple[int, int]:
     """Exit code and signal, of `3:0` as well as of a raw wait status (768)."""
     code, _, signal = text.partition(":")
     if signal:
-        return (int(code), int(signal)) if code.isdigit() and signal.isdigit() else (0, 0)
-    status = int(code) if code.isdigit() else 0
+        return (int(code), int(signal)) if code.isdecimal() and signal.isdecimal() else (0, 0)
+    status = int(code) if code.isdecimal() else 0
     return status >> 8, status & 0x7F
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
@@ -29,6 +30,24 @@ def encode_record(record: JobRecord) -> str:
 def decode_record(text: str) -> JobRecord:
     """The record of `encode_record`. Raises StoreError for any other text."""
     return _decode(_RECORDS, text)
+
+
+class RecordMemo:
+    """Reads the records of one look at the store after the other: those that have not changed since the last are known.
+
+    Most jobs wait from one look to the next, and reading their texts anew is most of what a tick would do. Records
+    are immutable, and so may be shared. It keeps the texts of the last look. Safe to use from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, JobRecord] = {}
+
+    def decode(self, texts: Iterable[str]) -> list[JobRecord]:
+        """The records of these texts, each of another job. Raises StoreError for what `encode_record` did not make."""
+        known = self._known
+        found = {text: known.get(text) or decode_record(text) for text in texts}
+        self._known = found
+        return list(found.values())
 
 
 def encode_entry(entry: LedgerEntry) -> str:

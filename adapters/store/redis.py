@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from adapters.store.codec import (
+    RecordMemo,
     decode_cursor,
     decode_entry,
     decode_record,
@@ -75,6 +76,7 @@ class RedisStore:
         terms = RedisTerms() if terms is None else terms
         self._wait = terms.wait
         self._fence: Callable[[], int] | None = None
+        self._active = RecordMemo()
         with ExitStack() as stack:
             pools = open_pools(address, terms) if pools is None else pools
             self._link = RedisLink(address, terms, pools, schema=SCHEMA)
@@ -149,7 +151,8 @@ class RedisStore:
 
     def active_jobs(self) -> list[JobRecord]:
         """Every job that has not ended, oldest submission first."""
-        records = self._records("active_jobs", *sorted(ACTIVE_STATES))
+        _, *texts = self._call("active_jobs", *sorted(ACTIVE_STATES))
+        records = self._active.decode(map(present, texts))
         return sorted(records, key=lambda one: (one.job.submitted_at, one.job.job_id))
 
     def update_job(

@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 
 from adapters.store import statements
 from adapters.store.codec import (
+    RecordMemo,
     decode_cursor,
     decode_entry,
     decode_record,
@@ -56,6 +57,7 @@ class SqliteStore:
     def __init__(self, path: Path, *, max_bytes: int | None = None) -> None:
         self._path = path.resolve()
         self._lease: Lease | None = None
+        self._active = RecordMemo()
         try:
             with ExitStack() as stack:
                 connection = _open(self._path, stack, max_bytes=max_bytes)
@@ -124,7 +126,7 @@ class SqliteStore:
 
     def active_jobs(self) -> list[JobRecord]:
         """Every job that has not ended, oldest submission first."""
-        return [decode_record(text) for (text,) in self._readers.rows(statements.LIST_ACTIVE)]
+        return self._active.decode(text for (text,) in self._readers.rows(statements.LIST_ACTIVE))
 
     def update_job(
         self, record: JobRecord, *events: Event, entry: LedgerEntry | None = None

@@ -3,15 +3,19 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from scheduler.core.errors import InvalidInputError
+
+FIRST_YEAR: Final = 1000
+LAST_YEAR: Final = 9000
 
 
 def as_utc(at: datetime, *, field: str = "time") -> datetime:
     """The same instant in UTC.
 
     Raises:
-        InvalidInputError: the time has no offset, so its instant is unknown.
+        InvalidInputError: the time has no offset, so its instant is unknown; or it is centuries away.
     """
     if at.tzinfo is None:
         raise InvalidInputError(
@@ -19,6 +23,14 @@ def as_utc(at: datetime, *, field: str = "time") -> datetime:
             field=field,
             value=at.isoformat(),
             valid="ISO 8601 with an offset",
+        )
+    # Well within what can be reckoned with, whatever is added to it or taken from it.
+    if not FIRST_YEAR <= at.year <= LAST_YEAR:
+        raise InvalidInputError(
+            f"{field}: {at.isoformat()} is no time from the year {FIRST_YEAR} to {LAST_YEAR}",
+            field=field,
+            value=at.isoformat(),
+            valid=f"a time from the year {FIRST_YEAR} to {LAST_YEAR}",
         )
     return at.astimezone(UTC)
 

@@ -43,7 +43,10 @@ def parse_duration(text: str, *, field: str = "duration") -> int:
             value=text,
             valid=_FORMS,
         )
-    seconds = round(sum(float(n) * _UNIT_S[unit] for unit, n in parts.items() if n))
+    exact_s = sum(float(n) * _UNIT_S[unit] for unit, n in parts.items() if n)
+    seconds = round(
+        min(exact_s, 2.0 * MAX_DURATION_S)
+    )  # hundreds of digits make an infinite number
     if not 0 < seconds <= MAX_DURATION_S:
         raise InvalidInputError(
             f"{field}: {text!r} must be longer than 0 s and at most 366 days",

@@ -1,13 +1,13 @@
-"""What `doctor` and `/readyz` say about where intensity comes from."""
+"""What `doctor` and `/readyz` say about clusters, and about where intensity comes from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from adapters.store.archive_file import check_archive_file
-from scheduler.core.errors import StoreError
+from scheduler.core.errors import GridtideError, StoreError
 from scheduler.core.timegrid import format_instant
 from scheduler.core.units import format_duration
-from scheduler.ports import Check
+from scheduler.ports import Check, ClusterAdapter
 from scheduler.service.forecaster import Forecaster, SourceStatus
 from scheduler.service.queue_waits import QueueWaits
 from scheduler.service.sparing_archive import SparingArchive
@@ -79,6 +79,17 @@ def archive_file_checks(path: Path) -> list[Check]:
     except StoreError as error:
         return [_archive_check(error.message)]
     return [_archive_check(None)]
+
+
+def cluster_checks(clusters: Iterable[ClusterAdapter]) -> list[Check]:
+    """What each cluster says of itself; one that cannot say anything keeps no other from it."""
+    checks = []
+    for cluster in clusters:
+        try:
+            checks += cluster.checks()
+        except GridtideError as error:
+            checks.append(Check(subject=cluster.cluster_id, is_ok=False, detail=error.message))
+    return checks
 
 
 def wait_checks(waits: QueueWaits) -> list[Check]:

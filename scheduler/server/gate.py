@@ -91,7 +91,7 @@ class Gate:
                 401, "unauthorised", "authorization: a bearer token of this service is needed"
             )
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > self._max_body:
+        if not length.isdecimal() or int(length) > self._max_body:
             return problem(413, "too_large", f"body: larger than {self._max_body} bytes")
         return None
 

@@ -82,6 +82,10 @@ def look(watched: Sequence[Watched]) -> bool:
             _log.warning("cluster_unavailable", cluster=one.cluster_id, error=why)
             is_well = False
             continue
+        except Exception:  # noqa: BLE001 - it is what is left when others fail: one namespace must not end it
+            _log.exception("look_failed", cluster=one.cluster_id, namespace=one.namespace)
+            is_well = False
+            continue
         for label in swept.started:
             _log.info("job_started_by_guard", cluster=one.cluster_id, job=label)
         for label, why in swept.failed.items():

@@ -69,9 +69,12 @@ async def _body(request: Request) -> object:
         )
     raw = await request.body()
     try:
-        return json.loads(raw)
+        document = json.loads(raw)
+        if b"\\u" in raw:
+            json.dumps(document, ensure_ascii=False).encode()  # half of a character is no text
     except (ValueError, RecursionError) as error:
         raise InvalidInputError(f"body: not valid JSON: {error}", field="body") from error
+    return document
 
 
 def _refuse_unknown_parameters(request: Request, known: Collection[str]) -> None:

@@ -324,7 +324,7 @@ def _by_default(kind: str) -> SourceSettings:
 
 def _since(text: str, now: datetime) -> datetime:
     """From a duration back from now, or an instant in the past."""
-    if text[:4].isdigit() and "-" in text:
+    if text[:4].isdecimal() and "-" in text:
         since = parse_instant(text, field="since")
         if since >= now:
             raise InvalidInputError(

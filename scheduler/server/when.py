@@ -44,7 +44,7 @@ def parse_when(
     except ValueError:
         raise _invalid(text, field, "is not a time") from None
     if at.tzinfo is not None:
-        return at.astimezone(UTC)
+        return as_utc(at, field=field)
     if not takes_local:
         raise _invalid(text, field, "has no offset")
     return _in_zone(text, at, zone, field)

@@ -31,7 +31,13 @@ from scheduler.core.hardware import HardwareTable
 from scheduler.core.planner.warm import warm_up
 from scheduler.ports import Check, Clock, ClusterAdapter, IntensityArchive, JobStore
 from scheduler.server.chains import build_chain
-from scheduler.server.checks import archive_check, archive_file_checks, source_checks, wait_checks
+from scheduler.server.checks import (
+    archive_check,
+    archive_file_checks,
+    cluster_checks,
+    source_checks,
+    wait_checks,
+)
 from scheduler.server.cluster_settings import SlurmSettings
 from scheduler.server.kubernetes_clusters import build_kubernetes
 from scheduler.server.logs import configure_logs
@@ -103,7 +109,7 @@ class Service:
             *self._cycle_checks(),
             archive_check(self.archive),
             *source_checks(self.forecaster),
-            *(check for adapter in self.clusters.values() for check in adapter.checks()),
+            *cluster_checks(self.clusters.values()),
             *wait_checks(self.experience.queue_waits),
         ]
 
@@ -421,7 +427,7 @@ def doctor(config_path: Path | None = None) -> list[Check]:
             *store,
             *archive,
             *source_checks(forecaster),
-            *(check for adapter in clusters for check in adapter.checks()),
+            *cluster_checks(clusters),
             *multikueue_checks(settings),
         ]
     finally:

@@ -154,6 +154,11 @@ class Adopter:
         except (InvalidInputError, InfeasibleError) as error:
             self._refuse(cluster_id, cluster, native, error.message)
             return None
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            # A mistake of ours, but what one user writes must not hold up everybody else's jobs.
+            _log.exception("adoption_failed", cluster=cluster_id, ref=native.ref)
+            self._refuse(cluster_id, cluster, native, f"it cannot be planned: {error!r}")
+            return None
         record = JobRecord(
             job=job,
             state=_S.QUEUED,

@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-NAMES = ("windows", "planner", "enqueue", "demo_hours", "forecast", "slurm", "kubernetes")
+NAMES = ("windows", "planner", "enqueue", "store", "demo_hours", "forecast", "slurm", "kubernetes")
 ONLY_BY_NAME = ("planner_million",)
 """Too long or too big to be part of all."""
 

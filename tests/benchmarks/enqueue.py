@@ -29,12 +29,12 @@ def run() -> None:
         taken = in_turn(
             ROUNDS,
             {
-                "gridtide": lambda: _rate("gridtide", base, single, cpu),
-                "one_by_one": lambda: _rate("gridtide-one-by-one", base, single, {}),
-                "commit": lambda: _rate("commit-per-request", base, single, cpu),
-                "starlette": lambda: _rate("starlette", base, single, cpu),
-                "batch": lambda: _rate("gridtide", base, batch, {}, path="/v1/jobs:batch") * BATCH,
-                "fdatasync": lambda: _fdatasync(base),
+                "gridtide": lambda: rate("gridtide", base, single, cpu),
+                "one_by_one": lambda: rate("gridtide-one-by-one", base, single, {}),
+                "commit": lambda: rate("commit-per-request", base, single, cpu),
+                "starlette": lambda: rate("starlette", base, single, cpu),
+                "batch": lambda: rate("gridtide", base, batch, {}, path="/v1/jobs:batch") * BATCH,
+                "fdatasync": lambda: fdatasync(base),
             },
             warm=False,
         )
@@ -88,9 +88,10 @@ def _await_port(port: int) -> None:
     raise RuntimeError("the server did not come up")
 
 
-def _rate(
+def rate(
     kind: str, base: Path, body: bytes, cpu: dict[str, list[float]], path: str = "/v1/jobs"
 ) -> float:
+    """Answers a second of that server at so many connections; its CPU seconds an answer go to `cpu`."""
     with _server(kind, base) as (port, process):
         _load(port, 0.5, path, body)
         before = sum(process.cpu_times()[:2])
@@ -108,7 +109,8 @@ def _load(port: int, seconds: float, path: str, body: bytes) -> float:
     return float(json.loads(done.stdout)["per_second"])
 
 
-def _fdatasync(base: Path) -> float:
+def fdatasync(base: Path) -> float:
+    """Appends of 4 kB a second, each synced."""
     with tempfile.NamedTemporaryFile(dir=base) as file:
         began, count = time.monotonic(), 0
         while time.monotonic() - began < 1.0:

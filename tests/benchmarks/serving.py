@@ -1,6 +1,10 @@
-"""The servers that the enqueue benchmark compares, each a process of its own: `serving KIND PORT FOLDER`."""
+"""The servers that the benchmarks of submitting compare, each a process of its own: `serving KIND PORT FOLDER`.
+
+Gridtide's store is an SQLite file in the folder, or on the server that STORE_URL in the environment names.
+"""
 
 import json
+import os
 import sqlite3
 import sys
 import threading
@@ -25,6 +29,7 @@ clusters:
   - {id: a, region: home, zone: DE, capacity: {CPU: 1000000}}
 planning: {slot: 1h, horizon: 7d, tick_every: 3600}
 """
+STORE_URL = "GRIDTIDE_BENCH_STORE"
 
 
 class _Small(BaseModel):
@@ -76,7 +81,8 @@ def main() -> None:
         if kind == "gridtide-one-by-one":
             submit_desk.MAX_TOGETHER = 1  # what a commit a request would be here
         config = folder / "gridtide.yaml"
-        config.write_text(SETTINGS % port, encoding="utf-8")
+        store = f"store: {os.environ[STORE_URL]}\n" if kind == "gridtide-redis" else ""
+        config.write_text(SETTINGS % port + store, encoding="utf-8")
         app = build_api(build_service(load_settings(config)))
     print(json.dumps({"ready": kind}), flush=True)
     uvicorn.run(

@@ -1,5 +1,6 @@
 """The HTTP API over a real store and cluster: routes, and every kind of bad input."""
 
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -126,6 +127,34 @@ def test_body_that_is_no_job_is_refused(
     reply = client.post("/v1/jobs", content=body, headers={"content-type": content_type})
     assert reply.status_code == status
     assert reply.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"deadline": "9999-12-31T23:59:59-14:00", "patience": None}, "deadline"),
+        ({"deadline": "0001-01-01T00:00:00+14:00", "patience": None}, "deadline"),
+        ({"not_before": "9999-12-31T23:59:59-14:00"}, "not_before"),
+        ({"duration": "9" * 400 + "d"}, "duration"),
+        ({"name": "\ud800"}, "body"),
+        ({"command": ["echo", "\udc80"]}, "body"),
+    ],
+)
+def test_times_and_texts_at_the_edge_are_refused(
+    world: Api, changes: dict[str, object], field: str
+) -> None:
+    client, service = world
+    document = {key: one for key, one in (job() | changes).items() if one is not None}
+    body = json.dumps(document).encode()
+    for path, content in (
+        ("/v1/jobs", body),
+        ("/v1/jobs:batch", b'{"jobs": [' + body + b"]}"),
+        ("/v1/plan", body),
+    ):
+        reply = client.post(path, content=content, headers={"content-type": "application/json"})
+        assert reply.status_code == 422, (path, reply.text)
+        assert field in reply.json()["detail"]
+    assert service.store.active_jobs() == []
 
 
 def test_body_without_a_stated_length_is_bounded_too(world: Api) -> None:

@@ -19,9 +19,11 @@ from adapters.cluster.kube_native_record import (
     PAUSED,
     REFUSED_WORDS,
     RELEASED,
+    SINCE,
     WORDS_OF,
     parse_native,
 )
+from adapters.cluster.kube_records import DEVICES
 from adapters.hardware_tables import load_hardware
 from scheduler.core.timegrid import format_instant
 from scheduler.server.safe_starts import SafeStarts
@@ -68,6 +70,53 @@ def test_words_that_were_changed_since_go_before_the_mark(guard: KubeGuard) -> N
     assert guard.due_at(native(WORDS, notes=notes)) == OWN
     wrong = WORDS | {"duration": "long"}
     assert guard.due_at(native(wrong, notes=notes)) == EARLIER, "unless they are wrong"
+
+
+ODD = [
+    {"deadline": "9999-12-31T23:59:59-14:00"},
+    {"deadline": "0001-01-01T00:00:00+14:00"},
+    {"duration": "9" * 400 + "d"},
+    {"duration": "9" * 5000 + "h"},
+    {"duration-p95": "9" * 400 + "d"},
+    {"not-before": "9999-12-31T23:59:59-14:00"},
+    {"start-by": "0001-01-01T00:00:00+14:00"},
+    {"priority": "9" * 5000},
+    {"power-w": "1e999"},
+    {"max-cost": "nan"},
+    {"deadline": "\ud800"},
+]
+"""Words that no program should stumble over."""
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_words_say_nothing(guard: KubeGuard, odd: dict[str, str]) -> None:
+    words = WORDS | {key.replace("-", "_"): text for key, text in odd.items()}
+    assert guard.due_at(native(words)) is None
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {GUARD: "9999-12-31T23:59:59-14:00"},
+        {GUARD: "0001-01-01T00:00:00+14:00"},
+        {SINCE: "9999-12-31T23:59:59-14:00"},
+        {DEVICES: "H100:²"},
+        {DEVICES: "H100:" + "9" * 5000},
+    ],
+)
+def test_odd_marks_are_none(guard: KubeGuard, notes: dict[str, str]) -> None:
+    assert guard.due_at(native(WORDS, notes=notes)) == OWN
+
+
+def test_one_that_cannot_be_understood_costs_no_other_its_start(guard: KubeGuard) -> None:
+    def stumble(words: object, since_at: datetime, limit_s: int | None) -> SafeStart | None:
+        raise OverflowError("odd")
+
+    guard._find_safe_start = stumble
+    job = native(WORDS)
+    swept = guard.sweep([job])
+    assert swept.started == ()
+    assert "OverflowError" in swept.failed[job.label]
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,15 @@ def test_naive_time_is_refused_because_its_instant_is_unknown() -> None:
         parse_instant("2026-03-02T09:00:00")
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "9001-01-01T00:00:00Z"],
+)
+def test_times_that_cannot_be_reckoned_with_are_refused(text: str) -> None:
+    with pytest.raises(InvalidInputError, match=r"start_by: .* from the year 1000 to 9000"):
+        parse_instant(text, field="start_by")
+
+
 @pytest.mark.parametrize("text", ["tomorrow", "", "2026-13-01T00:00:00Z", "1767225600"])
 def test_text_that_is_no_iso_time_is_refused_with_the_form(text: str) -> None:
     with pytest.raises(InvalidInputError, match="not an ISO 8601 time") as caught:
