@@ -76,9 +76,9 @@ class GridtideClient:
         jobs: list[Document] = self._create("/v1/jobs:batch", {"jobs": list(specs)}, key)["jobs"]
         return jobs
 
-    def dry_run(self, spec: Document) -> Document:
-        """Where and when the job would run; nothing is stored."""
-        return self._json("POST", "/v1/plan", json=spec)
+    def dry_run(self, spec: Document, *, clusters: Sequence[str] = ()) -> Document:
+        """Where and when the job would run, and for named clusters how they rank; nothing is stored."""
+        return self._json("POST", "/v1/plan", json=spec, params={"cluster": list(clusters)})
 
     def list_jobs(
         self,

@@ -17,6 +17,10 @@ from adapters.cluster.kube_native_record import KubeNative, Place, parse_native
 from adapters.cluster.kube_natives import KubeNatives
 from adapters.cluster.kube_refusals import KubeRefusedError, KubeSilentError, Refusal
 from adapters.cluster.kubernetes import KubePatience, KubernetesCluster
+from adapters.cluster.kueue_checks import ROLE as KUEUE_ROLE
+from adapters.cluster.kueue_checks import missing_rights
+from adapters.cluster.kueue_natives import QueuedNatives
+from adapters.cluster.kueue_workloads import Kueue
 from scheduler.ports import Check, Dispatch, NativeJob, News, RunStatus, is_native
 
 _LEAVE_S: Final = 2.0
@@ -50,6 +54,17 @@ class AdoptingKubernetesCluster(KubernetesCluster):
         super().__init__(cluster_id, client=client, wall=wall, **terms)
         self._adopts = tuple(product(adopts, kinds))
         patience: KubePatience = terms.get("patience") or KubePatience()
+        kueue: Kueue | None = terms.get("kueue")
+        self._queued_natives = dict[Place, QueuedNatives]()
+        if kueue is not None:
+            pace = patience.watch
+            self._queued_natives = {
+                Place(namespace, kind.name): QueuedNatives(
+                    kueue.workloads(client, namespace, wall=wall, pace=pace)
+                )
+                for namespace, kind in self._adopts
+                if kind is JOB
+            }
         self._natives = KubeNatives(
             cluster_id,
             NativeBooks(
@@ -59,6 +74,7 @@ class AdoptingKubernetesCluster(KubernetesCluster):
                     for namespace, kind in self._adopts
                 },
                 wall=wall,
+                queued=self._queued_natives,
             ),
             devices=terms["devices"],
             capacity=terms["capacity"],
@@ -75,6 +91,7 @@ class AdoptingKubernetesCluster(KubernetesCluster):
     def _native_book(
         self, namespace: str, kind: KubeKind, patience: KubePatience
     ) -> KubeBook[KubeNative]:
+        queued = self._queued_natives.get(Place(namespace, kind.name))
         return KubeBook(
             self.cluster_id,
             self._client,
@@ -85,6 +102,7 @@ class AdoptingKubernetesCluster(KubernetesCluster):
             tell_end=self._note_end,
             is_news=_is_news,
             pace=patience.watch,
+            also=[queued.workloads.copy] if queued else (),
         )
 
     @property
@@ -166,23 +184,27 @@ class AdoptingKubernetesCluster(KubernetesCluster):
 
     def _adoption_check(self, namespace: str, kind: KubeKind) -> Check:
         subject = f"cluster {self.cluster_id}"
+        queued = self._queued_natives.get(Place(namespace, kind.name))
         try:
             if not self._knows(kind):
                 return Check(subject=subject, is_ok=False, detail=absent(kind))
             own = self._missing([(kind.group, kind.plural, verb) for verb in VERBS], namespace)
             shared = self._missing(_NEEDED, namespace)
+            of_kueue = missing_rights(self._client, queued.workloads) if queued else []
         except (KubeRefusedError, KubeSilentError) as error:
             return Check(subject=subject, is_ok=False, detail=explained(error, namespace))
         planned = (
             f"users' own {kind.name}s in namespace {namespace} are planned where they ask for it"
         )
-        if [*own, *shared] == ["create events"]:
+        missing = [*own, *shared, *of_kueue]
+        if missing == ["create events"]:
             said = f"{planned}; it may not create events: they are told by annotations alone"
             return Check(subject=subject, is_ok=True, detail=said)
-        if own or shared:
+        if missing:
             roles = dict.fromkeys([role_of(kind)] * bool(own) + [role_of(JOB)] * bool(shared))
+            roles |= dict.fromkeys([KUEUE_ROLE] * bool(of_kueue))
             said = (
-                f"in namespace {namespace} it may not {', '.join([*own, *shared])}; "
+                f"in namespace {namespace} it may not {', '.join(missing)}; "
                 f"{' and '.join(roles)} grants that"
             )
             return Check(subject=subject, is_ok=False, detail=said)

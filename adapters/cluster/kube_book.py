@@ -1,6 +1,6 @@
 """All Jobs and pods of this Gridtide in one namespace, or all jobs of a kind, as the cluster last told."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
@@ -37,6 +37,7 @@ class KubeBook(Generic[_J]):
         is_news: whether a change of a Job, of which either side may be None, is worth telling; the end of a pod counts
             as that of its Job. By default where it is new that it is over.
         tell_end: called soon after a run has ended, or its last pod has gone.
+        also: further copies without which these are not enough.
     """
 
     def __init__(  # noqa: PLR0913 - what is copied, and for whom
@@ -51,7 +52,9 @@ class KubeBook(Generic[_J]):
         tell_end: Callable[[], None],
         is_news: Callable[[_J | None, _J | None], bool] | None = None,
         pace: WatchPace | None = None,
+        also: Sequence[KubeMirror[Any]] = (),
     ) -> None:
+        self._also = tuple(also)
         self._cluster_id = cluster_id
         self._client = client
         self._namespace = namespace
@@ -79,14 +82,14 @@ class KubeBook(Generic[_J]):
     def require_current(self) -> None:
         """Raises ClusterUnavailableError where the copies may be old; starts them at the first call."""
         self.start()
-        for mirror in (self.jobs, self.pods):
+        for mirror in self._mirrors():
             trouble = mirror.trouble(within_s=_FIRST_S)
             if trouble is not None:
                 raise self.unavailable(trouble)
 
     def start(self) -> None:
         """Starts the copies, once."""
-        for mirror in (self.jobs, self.pods):
+        for mirror in self._mirrors():
             mirror.start()
 
     def find(self, name: str) -> _J | None:
@@ -142,8 +145,11 @@ class KubeBook(Generic[_J]):
 
     def join(self, within_s: float) -> None:
         """Waits for the watches to end, after the client's stop was set."""
-        self.jobs.join(within_s)
-        self.pods.join(within_s)
+        for mirror in self._mirrors():
+            mirror.join(within_s)
+
+    def _mirrors(self) -> tuple[KubeMirror[Any], ...]:
+        return self.jobs, self.pods, *self._also
 
     def _ask_pods(self, job: KubeJob) -> list[KubePod]:
         keys = self._kind.keys(job.name, job.owner)

@@ -8,6 +8,8 @@ from adapters.cluster.kube_client import KubeClient, path_of
 from adapters.cluster.kube_errors import explained
 from adapters.cluster.kube_objects import KubeTerms
 from adapters.cluster.kube_refusals import KubeRefusedError, KubeSilentError
+from adapters.cluster.kueue_checks import kueue_lines
+from adapters.cluster.kueue_workloads import Workloads
 from scheduler.core.job import JobId
 from scheduler.ports import Check, Dispatch
 
@@ -53,10 +55,11 @@ class KubeChecks:
     Args:
         sample: a Job such as would be created.
         free_devices: what is free, and where the numbers come from.
-        checkpoints: what becomes of them, in words.
+        terms: of its Jobs.
+        queued: what is in Kueue's queues, where the cluster has Kueue.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that a line is about
         self,
         cluster_id: str,
         client: KubeClient,
@@ -64,19 +67,21 @@ class KubeChecks:
         namespace: str,
         sample: Mapping[str, Any],
         free_devices: Callable[[], tuple[Mapping[str, int], str]],
-        checkpoints: str,
+        terms: KubeTerms,
+        queued: Workloads | None = None,
     ) -> None:
         self._subject = f"cluster {cluster_id}"
         self._client = client
         self._namespace = namespace
         self._sample = dict(sample)
         self._free_devices = free_devices
-        self._checkpoints = checkpoints
+        self._terms = terms
+        self._queued = queued
 
     def build(self) -> list[Check]:
         """The lines; the first one that is not well is the last, for the others follow from it."""
         lines: list[Check] = []
-        steps = (self._server, self._rights, self._trial, self._devices)
+        steps = (self._server, self._rights, self._kueue, self._trial, self._devices)
         for step in steps:
             try:
                 lines += step()
@@ -84,7 +89,7 @@ class KubeChecks:
                 return [*lines, self._line(False, explained(error, self._namespace))]
             if not all(line.is_ok for line in lines):
                 return lines
-        return [*lines, self._line(True, self._checkpoints)]
+        return [*lines, self._line(True, checkpoint_words(self._terms))]
 
     def _line(self, is_ok: bool, detail: str) -> Check:
         return Check(subject=self._subject, is_ok=is_ok, detail=detail)
@@ -110,6 +115,11 @@ class KubeChecks:
             return [self._line(False, said)]
         spared = [f"it may not {right}: {right.without}" for right in missing]
         return [self._line(True, "; ".join(spared) or "it has every permission that it needs")]
+
+    def _kueue(self) -> list[Check]:
+        if self._queued is None:
+            return []
+        return [self._line(*line) for line in kueue_lines(self._client, self._queued, self._terms)]
 
     def _trial(self) -> list[Check]:
         """Creates a Job for show: the server validates it and asks quotas and policies, but keeps nothing."""

@@ -26,6 +26,8 @@ _PATHS: Final[Mapping[str, str]] = {
     "services": "/api/v1/namespaces/{}/services",
     "events": "/api/v1/namespaces/{}/events",
     "resourcequotas": "/api/v1/namespaces/{}/resourcequotas",
+    "workloads": "/apis/kueue.x-k8s.io/v1beta2/namespaces/{}/workloads",
+    "localqueues": "/apis/kueue.x-k8s.io/v1beta2/namespaces/{}/localqueues",
 }
 NODES: Final = "/api/v1/nodes"
 REVIEWS: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
@@ -123,6 +125,15 @@ class KubeClient:
         kind = "application/merge-patch+json"
         return self._json("PATCH", path, params=_STRICT, document=patch, content_type=kind)
 
+    def apply(self, path: str, document: Document, *, owner: str) -> Document:
+        """The object once these fields are as stated, and this field manager's; those it stated before and not now go.
+
+        Fields of others are left, but for values that differ from what is stated.
+        """
+        params = {"fieldManager": owner, "force": "true", "fieldValidation": "Strict"}
+        kind = "application/apply-patch+yaml"  # JSON is YAML
+        return self._json("PATCH", path, params=params, document=document, content_type=kind)
+
     def delete(
         self,
         path: str,
@@ -142,8 +153,9 @@ class KubeClient:
                 raise
 
     def may(self, verb: str, resource: str, *, group: str = "", namespace: str) -> bool:
-        """Whether the login has that permission in the namespace."""
-        asked = {"verb": verb, "group": group, "resource": resource, "namespace": namespace}
+        """Whether the login has that permission in the namespace; of a subresource as in `pods/log`."""
+        asked = {"verb": verb, "group": group, "namespace": namespace}
+        asked["resource"], _, asked["subresource"] = resource.partition("/")
         document = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",

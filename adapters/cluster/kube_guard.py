@@ -4,13 +4,14 @@ It needs no memory and no other process: all that it goes by is at the Jobs. So 
 of them starts is not what the others saw any more.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from adapters.cluster.kube_client import KubeClient
-from adapters.cluster.kube_kinds import KubeKind
+from adapters.cluster.kube_kinds import JOB, KubeKind
 from adapters.cluster.kube_native_hand import change, note_event
 from adapters.cluster.kube_native_record import (
     CANCELLED,
@@ -25,6 +26,9 @@ from adapters.cluster.kube_native_record import (
 )
 from adapters.cluster.kube_records import MANAGED_BY, seconds
 from adapters.cluster.kube_refusals import KubeRefusedError, KubeSilentError
+from adapters.cluster.kueue_checks import vouch_for
+from adapters.cluster.kueue_natives import QueuedNatives
+from adapters.cluster.kueue_workloads import Kueue, Workloads
 from scheduler.core.timegrid import format_instant
 from scheduler.ports import Clock
 
@@ -63,6 +67,7 @@ class KubeGuard:
 
     Args:
         wall: wall clock in Unix seconds.
+        kueue: where the cluster has it.
     """
 
     def __init__(
@@ -72,8 +77,10 @@ class KubeGuard:
         find_safe_start: FindSafeStart,
         clock: Clock,
         wall: Callable[[], float],
+        kueue: Kueue | None = None,
     ) -> None:
         self._client = client
+        self._kueue = kueue
         self._find_safe_start = find_safe_start
         self._clock = clock
         self._wall = wall
@@ -84,8 +91,18 @@ class KubeGuard:
         Raises:
             KubeRefusedError, KubeSilentError: the Jobs cannot be listed.
         """
+        trouble = dict[str, str]()
+        queued = self._queued(namespace, trouble) if kind is JOB else None
         listing = self._client.list_all(kind.path(namespace), selector=OTHERS)
-        return self.sweep(parse_native(one, kind) for one in listing.items)
+        jobs = [parse_native(one, kind) for one in listing.items]
+        if queued is None:
+            swept = self.sweep(jobs)
+        else:
+            jobs = [queued.seen(job) for job in jobs]
+            swept = self.sweep(jobs, follow=queued.follow)
+            with _told(trouble, f"what waits for our check in {namespace}"):
+                queued.answer(jobs, is_ours=self._is_ours, is_all=True)
+        return Swept(started=swept.started, failed={**swept.failed, **trouble})
 
     def sweep(
         self,
@@ -93,8 +110,16 @@ class KubeGuard:
         *,
         put: Callable[[KubeNative], object] = lambda _: None,
         missed: Callable[[KubeNative], object] = lambda _: None,
+        follow: Callable[[KubeNative], object] = lambda _: None,
     ) -> Swept:
-        """Starts those of these Jobs that are due; `put` is given each as it is then, `missed` what has changed."""
+        """Starts those of these Jobs that are due.
+
+        Args:
+            jobs: as seen.
+            put: is given each as it is then.
+            missed: is given what has changed meanwhile.
+            follow: is given each after that, to have its queue let it go.
+        """
         now = self._clock.now()
         started, failed = list[str](), dict[str, str]()
         due = list[tuple[datetime, KubeNative]]()
@@ -109,6 +134,9 @@ class KubeGuard:
         for at, job in sorted(due, key=lambda one: (one[0], one[1].label)):
             try:
                 after = self._start(job, at)
+                if after is not None:
+                    put(after)
+                    follow(after)
             except KubeRefusedError as error:
                 failed[job.label] = str(error)
                 continue
@@ -118,9 +146,29 @@ class KubeGuard:
             if after is None:
                 missed(job)
             else:
-                put(after)
                 started.append(job.label)
         return Swept(started=tuple(started), failed=failed)
+
+    def _queued(self, namespace: str, trouble: dict[str, str]) -> QueuedNatives | None:
+        """What is in queues there, as of now: listed before the Jobs, so that each of these is known.
+
+        None where that cannot be had, which is no reason to leave other Jobs alone.
+        """
+        if self._kueue is None:
+            return None
+        if (check := self._kueue.check) is not None:
+            with _told(trouble, f"AdmissionCheck {check}"):
+                vouch_for(self._client, check, wall_s=self._wall())
+        found: QueuedNatives | None = None
+        with _told(trouble, f"queues of Kueue in {namespace}"):
+            workloads = Workloads(self._client, namespace, kueue=self._kueue, wall=self._wall)
+            workloads.look()
+            found = QueuedNatives(workloads)
+        return found
+
+    def _is_ours(self, job: KubeNative) -> bool:
+        """Whether one that asks is still to be held: by its user, or until its words or a mark say when."""
+        return job.is_held or (RELEASED not in job.marks and self.due_at(job) is not None)
 
     def due_at(self, job: KubeNative) -> datetime | None:
         """When it is to start whatever becomes of others; None where it is not ours to start."""
@@ -149,6 +197,15 @@ class KubeGuard:
         if after is not None:
             note_event(self._client, after, STARTED, words, wall_s=now_s)
         return after
+
+
+@contextlib.contextmanager
+def _told(trouble: dict[str, str], subject: str) -> Iterator[None]:
+    """Notes why something could not be done, and goes on."""
+    try:
+        yield
+    except (KubeRefusedError, KubeSilentError) as error:
+        trouble[subject] = str(error)
 
 
 def may_start(job: KubeNative) -> bool:

@@ -16,10 +16,11 @@ from adapters.cluster.kube_objects import (
     claimed,
     labels_of,
     marks_of,
+    queue_of,
     tolerations_of,
     variables_of,
 )
-from adapters.cluster.kube_records import INSTANCE, MANAGED_BY, PREFIX
+from adapters.cluster.kube_records import INSTANCE, MANAGED_BY, PREFIX, QUEUE
 from scheduler.ports import Dispatch
 
 VOLUME: Final = "gridtide-checkpoints"
@@ -84,19 +85,19 @@ def build_own(
     meta, spec = manifest.get("metadata") or {}, manifest["spec"]
     template = spec["template"]
     template_meta = template.get("metadata") or {}
-    labels = labels_of(dispatch, terms)
+    labels, queue = labels_of(dispatch, terms), queue_of(dispatch, terms)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
             "name": name,
-            "labels": {**(meta.get("labels") or {}), **labels},
+            "labels": {**(meta.get("labels") or {}), **labels, **({QUEUE: queue} if queue else {})},
             # Our own prefix speaks to us, and has been heard: what is written there from now on is ours.
             "annotations": {**_foreign(meta.get("annotations") or {}), **marks_of(dispatch)},
         },
         "spec": {
             **spec,
-            "suspend": False,
+            "suspend": queue is not None,
             "ttlSecondsAfterFinished": max(spec.get("ttlSecondsAfterFinished") or 0, terms.keep_s),
             "template": {
                 **template,

@@ -8,6 +8,7 @@ from adapters.cluster.kube_native_hand import Notes, change, note_event
 from adapters.cluster.kube_native_record import KubeNative, Place, parse_ref
 from adapters.cluster.kube_records import KubePod
 from adapters.cluster.kube_refusals import KubeRefusedError, KubeSilentError
+from adapters.cluster.kueue_natives import QueuedNatives
 from scheduler.core.errors import ClusterUnavailableError
 
 
@@ -16,6 +17,7 @@ class NativeBooks:
 
     Args:
         wall: wall clock in Unix seconds.
+        queued: of each place whose jobs may be in queues of Kueue.
 
     What is not known and cannot be asked raises ClusterUnavailableError.
     """
@@ -26,8 +28,10 @@ class NativeBooks:
         books: Mapping[Place, KubeBook[KubeNative]],
         *,
         wall: Callable[[], float],
+        queued: Mapping[Place, QueuedNatives] | None = None,
     ) -> None:
         self.client = client
+        self._queued = dict(queued or {})
         self._books = dict(books)
         self._wall = wall
 
@@ -72,7 +76,7 @@ class NativeBooks:
 
     def jobs(self, places: Iterable[Place]) -> list[KubeNative]:
         """Every job that there is in these places, whether it asks for anything or not."""
-        return [job for place in places for job in self._books[place].jobs.items()]
+        return [self._seen(job) for place in places for job in self._books[place].jobs.items()]
 
     def pods_of(self, job: KubeNative) -> list[KubePod]:
         """Every pod of the Job that is known, also those that are gone."""
@@ -90,7 +94,7 @@ class NativeBooks:
             return None
         job = book.jobs.find(name)
         if job is not None and job.owner == uid:
-            return job
+            return self._seen(job)
         return next((one for one in book.jobs.gone(uid) if one.end), None)
 
     def find(self, ref: str) -> KubeNative | None:
@@ -101,7 +105,7 @@ class NativeBooks:
             return None
         book.require_current()
         job = book.find(name)
-        return job if job is not None and job.owner == uid else None
+        return self._seen(job) if job is not None and job.owner == uid else None
 
     def change(
         self,
@@ -120,9 +124,41 @@ class NativeBooks:
             self.refresh(job)
             return None
         self.put(after)
+        self.follow(after)
         if event is not None:
             note_event(self.client, after, *event, wall_s=self._wall())
-        return after
+        return self._seen(after)
+
+    def words(self, job: KubeNative) -> str:
+        """What a queue says of why it has no pods."""
+        queued = self._queued.get(job.place)
+        return "" if queued is None else queued.words(job)
+
+    def follow(self, job: KubeNative) -> None:
+        """Makes what else decides on its pods do what its marks say, where that is not the case already."""
+        queued = self._queued.get(job.place)
+        # By the copy: what was seen of a queued Job is not what the API told.
+        told = self._books[job.place].jobs.find(job.name)
+        if queued is None or told is None or told.owner != job.owner:
+            return
+        try:
+            queued.follow(told)
+        except (KubeRefusedError, KubeSilentError) as error:
+            raise self._books[job.place].unavailable(error) from error
+
+    def answer(self, places: Iterable[Place], *, is_ours: Callable[[KubeNative], bool]) -> None:
+        """Lets pass what no queue is to hold for us."""
+        for place in places:
+            if (queued := self._queued.get(place)) is None:
+                continue
+            try:
+                queued.answer(self.jobs((place,)), is_ours=is_ours, is_all=False)
+            except (KubeRefusedError, KubeSilentError) as error:
+                raise self._books[place].unavailable(error) from error
+
+    def _seen(self, job: KubeNative) -> KubeNative:
+        queued = self._queued.get(job.place)
+        return job if queued is None else queued.seen(job)
 
     def put(self, job: KubeNative) -> None:
         """Takes what was made of a Job, before the watch tells of it."""

@@ -26,7 +26,7 @@ def change(
         client: to its cluster.
         job: as it was seen.
         notes: annotations to set; None removes one.
-        suspend: whether it is to have no pods; None leaves that.
+        suspend: whether it is to have no pods; None leaves that. In a queue of Kueue it is Kueue's, and left.
 
     Raises:
         KubeRefusedError, KubeSilentError: it could not be changed.
@@ -38,7 +38,7 @@ def change(
             "annotations": dict(notes),
         }
     }
-    if suspend is not None:
+    if suspend is not None and not job.queue:
         patch |= job.kind.suspending(suspend)
     path = job.kind.path(job.namespace, job.name)
     try:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Final, NamedTuple
@@ -15,6 +15,7 @@ from adapters.cluster.kube_records import (
     ENDING,
     OUTCOME,
     PREFIX,
+    QUEUE,
     RUN,
     KubeJob,
     parse_job,
@@ -54,7 +55,7 @@ _OWN: Final = (ADOPTED, GUARD, WORDS_OF, SINCE, RELEASED, GIVEN_BACK, PAUSED, SP
 MARKS: Final = (*_OWN, REFUSED, REFUSED_WORDS, CANCELLED)
 """What we write."""
 _NO_WORDS: Final = frozenset({*MARKS, HOLD, RUN, DEVICES, ENDING, OUTCOME})
-_QUEUE: Final = "kueue.x-k8s.io/queue-name"
+_KUEUE: Final = "kueue.x-k8s.io"
 _SIGNAL: Final = (
     "signal: not a word on Kubernetes, whose pods get SIGTERM before they are killed; leave it out"
 )
@@ -189,7 +190,7 @@ def parse_native(document: Document, kind: KubeKind = JOB) -> KubeNative:
         if key not in _NO_WORDS
     }
     groups, limit_s = tuple(map(_group, forms)), terms.get("activeDeadlineSeconds")
-    barrier = _barrier(document, kind, forms) or (_SIGNAL if "signal" in words else "")
+    other = _barrier(document, kind, forms) or (_SIGNAL if "signal" in words else "")
     known = {one.name: getattr(job, one.name) for one in fields(KubeJob)}
     # Until the controller has seen a start, the Job itself tells of its creation, or of an earlier start.
     released_s = seconds(notes.get(RELEASED, "").removesuffix(BY_USER))
@@ -201,8 +202,8 @@ def parse_native(document: Document, kind: KubeKind = JOB) -> KubeNative:
         marks={key: value for key, value in notes.items() if key in (*MARKS, HOLD)},
         groups=groups,
         limit_s=limit_s,
-        barrier=barrier,
-        digest=_digest(words, groups, limit_s, barrier),
+        barrier=other or (queue_barrier(job.queue) if job.queue else ""),
+        digest=_digest(words, _told_of(groups, job.queue), limit_s, other or job.queue),
         is_child=_find_owner(meta) is not None,
         is_leaving="deletionTimestamp" in meta,
     )
@@ -227,12 +228,24 @@ def _digest(words: Mapping[str, str], groups: tuple[PodGroup, ...], *rest: objec
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
 
 
+def _told_of(groups: tuple[PodGroup, ...], queue: str) -> tuple[PodGroup, ...]:
+    """The groups as far as they are their user's words: Kueue adds the labels of a flavor while a queued Job runs."""
+    return tuple(replace(one, node_selector={}) for one in groups) if queue else groups
+
+
+def queue_barrier(queue: str) -> str:
+    """Why a Job in that queue is not planned, where the settings say nothing of Kueue."""
+    return (
+        f"it is in Kueue's queue {queue}, which decides on its start; take the label {QUEUE} off to have it planned, "
+        "or ask the site to set kubernetes.kueue"
+    )
+
+
 def _barrier(document: Document, kind: KubeKind, forms: list[PodForm]) -> str:
     meta = part(document, "metadata")
     labels, manager = part(meta, "labels"), kind.terms(document).get("managedBy")
-    if _QUEUE in labels:
-        queue = labels[_QUEUE]
-        return f"it is in Kueue's queue {queue}, which decides on its start; take the label {_QUEUE} off to have it planned"
+    if f"{_KUEUE}/multikueue-origin" in labels:
+        return "it came here by MultiKueue, whose manager cluster has decided on its start"
     if manager not in (None, kind.manager):
         return f"it is managed by {manager}, which decides on its start"
     if (owner := _find_owner(meta)) is not None:

@@ -128,7 +128,9 @@ class KubeNatives:
         here, now_s = self._books.reachable(), self._wall()
         self._aside = {ref: one for ref, one in self._aside.items() if one[0] > now_s}
         for job in self._books.jobs(here):
+            self._mind(job.ref, partial(self._books.follow, job))
             self._mind(job.ref, partial(self._settle, job))
+        self._books.answer(here, is_ours=_is_up_to_us)
         self._start_overdue(here)
         listed = [job for job in self._books.jobs(here) if _is_up_to_us(job)]
         self._seen_s = {job.ref: self._seen_s.get(job.ref, self._wall()) for job in listed}
@@ -247,7 +249,7 @@ class KubeNatives:
             if job is None or not _has_trace(job):
                 continue
             pods = self._books.pods_of(job)
-            said = "" if pods else self._podless[job.namespace].words(job)
+            said = "" if pods else self._books.words(job) or self._podless[job.namespace].words(job)
             if self._is_overdue(job, pods):
                 job = self._given_back(job, trouble_of(pods) or said) or job
             at = self._clock.at_wall
@@ -333,7 +335,8 @@ class KubeNatives:
 
     def _start_overdue(self, places: Sequence[Place]) -> None:
         due = [job for job in self._books.jobs(places) if not self._is_for_adopter(job)]
-        swept = self._guard.sweep(due, put=self._books.put, missed=self._books.refresh)
+        books = self._books
+        swept = self._guard.sweep(due, put=books.put, missed=books.refresh, follow=books.follow)
         self._overdue = dict(swept.failed)
 
     def _mind(self, ref: str, do: Callable[[], None]) -> None:

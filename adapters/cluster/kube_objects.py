@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from adapters.cluster.kube_records import DEVICES, INSTANCE, MANAGED_BY, PREFIX, RUN
+from adapters.cluster.kube_records import DEVICES, INSTANCE, MANAGED_BY, PREFIX, QUEUE, RUN
 from scheduler.ports import Dispatch
 
 Document = dict[str, Any]
@@ -68,6 +68,7 @@ class KubeTerms:
         checkpoint_claim: the claim that keeps them; None: they go with their pod.
         keep_s: how long an ended Job stays, should nobody remove it.
         instance: tells our Jobs from those of another Gridtide.
+        queue: of Kueue, that of jobs which name none; None: they are in no queue.
     """
 
     image: str
@@ -79,6 +80,7 @@ class KubeTerms:
     priority_class: str | None = None
     keep_s: int = 7 * 86_400
     instance: str = "gt"
+    queue: str | None = None
 
 
 def object_name(run: str, prefix: str) -> str:
@@ -114,15 +116,18 @@ def build_job(
         "parallelism": dispatch.num_nodes,
     }
     labels = labels_of(dispatch, terms)
+    queue = queue_of(dispatch, terms)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
             "name": name,
-            "labels": labels,
+            "labels": labels | ({QUEUE: queue} if queue else {}),
             "annotations": marks_of(dispatch),
         },
         "spec": {
+            # Kueue lets it start. It suspends it itself, too; but what does not reach Kueue must not run beside its queues.
+            **({"suspend": True} if queue else {}),
             **(many if dispatch.num_nodes > 1 else {"completions": 1, "parallelism": 1}),
             "backoffLimit": 0,  # another attempt is ours to decide on
             "ttlSecondsAfterFinished": terms.keep_s,
@@ -154,6 +159,16 @@ def build_service(name: str, job_uid: str, labels: Mapping[str, str]) -> Documen
             "publishNotReadyAddresses": True,
         },
     }
+
+
+def queue_of(dispatch: Dispatch, terms: KubeTerms) -> str | None:
+    """The queue of Kueue that the run waits in; None for none."""
+    return (dispatch.kubernetes and dispatch.kubernetes.queue) or terms.queue
+
+
+def is_sendable(text: str) -> bool:
+    """Whether a Job can hold it: Unicode, without NUL."""
+    return "\0" not in text and not any(0xD800 <= ord(one) <= 0xDFFF for one in text)
 
 
 def selector_of(terms: KubeTerms) -> str:

@@ -20,6 +20,8 @@ OUTCOME: Final = f"{PREFIX}/outcome"
 """Annotation: what became of a run whose pods are gone."""
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 INSTANCE: Final = "app.kubernetes.io/instance"
+QUEUE: Final = "kueue.x-k8s.io/queue-name"
+"""Label of a Job: the queue of Kueue in which it waits."""
 _INDEX: Final = "batch.kubernetes.io/job-completion-index"
 
 
@@ -42,6 +44,7 @@ class KubeJob:
         ending, outcome: our annotations; empty where not set.
         created_s: Unix seconds.
         began_s: when it was created, or let go on last.
+        queue: of Kueue, which then decides on its start; empty for none.
     """
 
     name: str
@@ -61,6 +64,7 @@ class KubeJob:
     outcome: str
     created_s: float
     began_s: float
+    queue: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -140,6 +144,7 @@ def parse_job(document: Document, kind: KubeKind = JOB) -> KubeJob:
         outcome=str(notes.get(OUTCOME) or ""),
         created_s=created_s,
         began_s=max(created_s, seconds(status.get("startTime")) or 0.0, resumed_s),
+        queue=str(labels.get(QUEUE) or ""),
     )
 
 

@@ -145,6 +145,11 @@ def has_left(job: KubeJob, pods: Sequence[KubePod]) -> bool:
     return bool(job.ending) and not job.is_over and _is_gone(job, pods)
 
 
+def is_unstarted(job: KubeJob) -> bool:
+    """Whether it was sent away before anything of it had run."""
+    return bool(job.outcome) and parse_outcome(job.outcome).is_unstarted
+
+
 def trouble_of(pods: Sequence[KubePod]) -> str:
     """Why it does not start, as its pods tell."""
     return next((f"Kubernetes: {pod.trouble}" for pod in pods if pod.is_live and pod.trouble), "")

@@ -7,19 +7,21 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from adapters.cluster.kube_book import KubeBook, Selectors
 from adapters.cluster.kube_capacity import KubeCapacity
-from adapters.cluster.kube_checks import KubeChecks, checkpoint_words, sample_dispatch
+from adapters.cluster.kube_checks import KubeChecks, sample_dispatch
 from adapters.cluster.kube_client import KubeClient, path_of
 from adapters.cluster.kube_errors import creation_error, explained
 from adapters.cluster.kube_events import PodlessReasons
+from adapters.cluster.kube_gate import KubeGate, KueueGate
 from adapters.cluster.kube_manifests import ManifestPlace, build_run, needs_service
 from adapters.cluster.kube_objects import (
     KubeDevice,
     KubeTerms,
     build_service,
+    is_sendable,
     object_name,
     selector_of,
 )
@@ -37,12 +39,13 @@ from adapters.cluster.kube_status import (
     Ending,
     build_status,
     has_left,
+    is_unstarted,
     outcome_of,
-    parse_outcome,
     trouble_of,
 )
 from adapters.cluster.kube_trials import try_job
 from adapters.cluster.kube_watch import WatchPace
+from adapters.cluster.kueue_workloads import Kueue
 from scheduler.core.capacity import Reservation
 from scheduler.core.errors import ClusterFullError, DispatchRejectedError
 from scheduler.core.outlook import Outlook
@@ -57,6 +60,7 @@ MISSING_S: Final = 3600.0
 """What others hold is taken to last so long: a namespace does not tell."""
 SWEEP_EVERY_S: Final = 600.0
 _LEAVE_S: Final = 2.0
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +84,7 @@ class KubernetesCluster:
         capacity: devices of each accelerator, at most.
         devices: how each is asked for.
         prefix: begins the names of our Jobs.
+        kueue: where Jobs may be in its queues.
         wall: wall clock in Unix seconds.
     """
 
@@ -95,6 +100,7 @@ class KubernetesCluster:
         clock: Clock,
         prefix: str = "gt-",
         patience: KubePatience | None = None,
+        kueue: Kueue | None = None,
         wall: Callable[[], float] = time.time,  # noqa: TID251 - Kubernetes lives on wall time
     ) -> None:
         self._cluster_id = cluster_id
@@ -113,6 +119,9 @@ class KubernetesCluster:
         self._doubtful_s: dict[str, float] = {}
         self._podless = PodlessReasons(client, namespace=namespace, wall=wall)
         self._swept_s = wall()
+        pace = self._patience.watch
+        self._queued = kueue.workloads(client, namespace, wall=wall, pace=pace) if kueue else None
+        self._gate = KueueGate(self._patch, self._queued) if self._queued else KubeGate(self._patch)
         self._book = KubeBook(
             cluster_id,
             client,
@@ -120,7 +129,8 @@ class KubernetesCluster:
             selectors=Selectors(selector_of(terms), selector_of(terms)),
             parse=parse_job,
             tell_end=self._note_end,
-            pace=self._patience.watch,
+            pace=pace,
+            also=[self._queued.copy] if self._queued else (),
         )
         self._capacity = KubeCapacity(
             client,
@@ -154,7 +164,7 @@ class KubernetesCluster:
                 job = self._book.find(name)
                 if job is None:
                     raise room
-            if job is not None and self._is_ours(job, dispatch.name) and _is_unstarted(job):
+            if job is not None and self._is_ours(job, dispatch.name) and is_unstarted(job):
                 self._delete(job)  # nothing of it has run, and now it is wanted again
                 job = None
             if job is None:
@@ -198,7 +208,7 @@ class KubernetesCluster:
             raise ClusterFullError(
                 f"{self._cluster_id}: the devices of {name} are in use", cluster=self._cluster_id
             )
-        self._patch(job, {"spec": {"suspend": False}})
+        self._asked(lambda: self._gate.open(job))
 
     def cancel(self, name: str, *, grace_s: float) -> None:
         """See `ClusterAdapter`."""
@@ -207,18 +217,12 @@ class KubernetesCluster:
     def free_devices(self, slurm: JobSlurm | None = None) -> Mapping[str, int]:
         """See `ClusterAdapter`."""
         self._book.require_current()
-        try:
-            return self._capacity.free()
-        except (KubeRefusedError, KubeSilentError) as error:
-            raise self._book.unavailable(error) from error
+        return self._asked(self._capacity.free)
 
     def outlook(self) -> Outlook:
         """See `ForeseeingCluster`: what quotas, nodes and starts that failed let us know; assumed to last a while."""
         self._book.require_current()
-        try:
-            missing = self._capacity.missing()
-        except (KubeRefusedError, KubeSilentError) as error:
-            raise self._book.unavailable(error) from error
+        missing = self._asked(self._capacity.missing)
         now_s = self._wall()
         window = Window(self._clock.at_wall(now_s), self._clock.at_wall(now_s + MISSING_S))
         taken = tuple(
@@ -248,7 +252,8 @@ class KubernetesCluster:
             namespace=self._namespace,
             sample=self._document(sample, device=self._devices[sample.accelerator], each=1),
             free_devices=lambda: (self.free_devices(), self._capacity.words()),
-            checkpoints=checkpoint_words(self._terms),
+            terms=self._terms,
+            queued=self._queued,
         ).build()
 
     def close(self) -> None:
@@ -274,7 +279,7 @@ class KubernetesCluster:
             why = f"{dispatch.gpus} devices cannot be shared out over {dispatch.num_nodes} nodes"
         elif dispatch.gpus > (most := self._configured.get(dispatch.accelerator, 0)):
             why = f"{dispatch.gpus} {dispatch.accelerator} asked, but it has only {most}"
-        elif not all(map(_is_sendable, texts)):
+        elif not all(map(is_sendable, texts)):
             why = f"{dispatch.name} has a text that no Job can hold: not Unicode, or with NUL"
         if why or device is None:
             raise DispatchRejectedError(f"{self._cluster_id}: {why}", cluster=self._cluster_id)
@@ -342,7 +347,7 @@ class KubernetesCluster:
     def _find_ours(self, name: str) -> KubeJob | None:
         self._book.require_current()
         job = self._book.find(object_name(name, self._prefix))
-        return job if job is not None and self._is_ours(job, name) else None
+        return self._gate.seen(job) if job is not None and self._is_ours(job, name) else None
 
     def _look(self, name: str) -> RunStatus | None:
         job = self._find_ours(name)
@@ -352,9 +357,13 @@ class KubernetesCluster:
         pods = self._book.pods_of(job)
         if has_left(job, pods):
             job = self._with_outcome(job, pods)
+        elif job.ending and not job.is_over:
+            self._asked(lambda: self._gate.keep_shut(job))
         elif self._is_overdue(job, pods):
             self._give_up(job, pods)
-        detail = "" if pods or job.is_over else self._podless.words(job)
+        else:
+            self._asked(lambda: self._gate.keep_open(job))
+        detail = "" if pods or job.is_over else self._words(job)
         status = build_status(name, job, pods, at=self._clock.at_wall, detail=detail)
         if status.state in (RunState.ENDED, RunState.UNSTARTED):
             self._known.pop(name, None)
@@ -387,15 +396,20 @@ class KubernetesCluster:
     def _is_overdue(self, job: KubeJob, pods: Sequence[KubePod]) -> bool:
         """Whether it has not begun in so long that it is better off elsewhere, or later."""
         has_begun = any(pod.began_s is not None for pod in pods)
-        is_waiting = not (job.is_over or job.is_suspended or has_begun)
+        # Kueue may send one back whose pods never began; where none is known, it may have run unseen.
+        is_held = job.is_suspended and not (job.queue and pods)
+        is_waiting = not (job.is_over or is_held or has_begun)
         return is_waiting and self._wall() >= job.began_s + self._patience.start_s
 
     def _give_up(self, job: KubeJob, pods: Sequence[KubePod]) -> None:
-        why = trouble_of(pods) or self._podless.words(job) or "no reason is known"
+        why = trouble_of(pods) or self._words(job) or "no reason is known"
         if job.devices is not None:
             self._capacity.note_too_many(*job.devices)
         words = f"it did not start within {self._patience.start_s:g} s ({why})"
         self._suspend(job, Ending(unstarted=words))
+
+    def _words(self, job: KubeJob) -> str:
+        return self._gate.words(job) or self._podless.words(job)
 
     def _note_end(self) -> None:
         self._tell()
@@ -406,7 +420,7 @@ class KubernetesCluster:
         if now_s < self._swept_s + SWEEP_EVERY_S:
             return
         self._swept_s = now_s
-        for job in self._book.jobs.items():
+        for job in map(self._gate.seen, self._book.jobs.items()):
             is_old = job.suspended_s is not None and now_s > job.suspended_s + self._terms.keep_s
             if job.outcome and not job.end and is_old:
                 self._delete(job)
@@ -415,7 +429,7 @@ class KubernetesCluster:
 
     def _taken(self) -> Mapping[str, int]:
         taken = Counter[str]()
-        for job in self._book.jobs.items():
+        for job in map(self._gate.seen, self._book.jobs.items()):
             if job.devices is not None and self._is_holding(job):
                 taken[job.devices[0]] += job.devices[1]
         return taken
@@ -439,12 +453,11 @@ class KubernetesCluster:
         pods = self._book.pods_of(job)
         began = [pod.began_s for pod in pods if pod.began_s is not None]
         self._suspend(job, Ending(began_s=min(began, default=None)))
-        if grace_s < job.grace_s:
+        if grace_s < job.grace_s and not job.queue:  # there they leave when Kueue says so, not now
             self._hurry(pods, grace_s)
 
     def _suspend(self, job: KubeJob, ending: Ending) -> None:
-        notes = {ENDING: ending.text()}
-        self._patch(job, {"metadata": {"annotations": notes}, "spec": {"suspend": True}})
+        self._asked(lambda: self._gate.shut(job, {ENDING: ending.text()}))
 
     def _hurry(self, pods: Sequence[KubePod], grace_s: float) -> None:
         """Gives pods less time than they were made with; 1 s at least, as 0 would not wait for their end."""
@@ -459,6 +472,12 @@ class KubernetesCluster:
                     raise self._book.unavailable(error) from error
             except KubeSilentError as error:
                 raise self._book.unavailable(error) from error
+
+    def _asked(self, ask: Callable[[], _T]) -> _T:
+        try:
+            return ask()
+        except (KubeRefusedError, KubeSilentError) as error:
+            raise self._book.unavailable(error) from error
 
     def _patch(self, job: KubeJob, patch: dict[str, Any]) -> KubeJob | None:
         """The Job after the patch, if it still is the same one; None where it is gone, or has changed."""
@@ -476,17 +495,6 @@ class KubernetesCluster:
         return self._book.jobs.put(made)
 
     def _delete(self, job: KubeJob) -> None:
-        try:
-            path = path_of("jobs", self._namespace, job.name)
-            self._client.delete(path, uid=job.owner)
-        except (KubeRefusedError, KubeSilentError) as error:
-            raise self._book.unavailable(error) from error
+        path = path_of("jobs", self._namespace, job.name)
+        self._asked(lambda: self._client.delete(path, uid=job.owner))
         self._book.jobs.drop(job.name, job.owner)
-
-
-def _is_unstarted(job: KubeJob) -> bool:
-    return bool(job.outcome) and parse_outcome(job.outcome).is_unstarted
-
-
-def _is_sendable(text: str) -> bool:
-    return "\0" not in text and not any(0xD800 <= ord(one) <= 0xDFFF for one in text)

@@ -10,6 +10,7 @@ import typer
 
 from scheduler.core.errors import GridtideError, InfeasibleError, InvalidInputError, NotFoundError
 from scheduler.server.cli_forecast import app as forecast_app
+from scheduler.server.cli_kubernetes import dispatcher, guard
 from scheduler.server.cli_options import Config, Format, Output, connected
 from scheduler.server.cli_output import grams, local, print_document, print_rows, say
 from scheduler.server.cli_sbatch import Untouched, sbatch
@@ -50,19 +51,8 @@ def serve(
     run(config, schedules=not api_only)
 
 
-@app.command()
-def guard(
-    config: Config = None,
-    every: Annotated[str, typer.Option(help="how often to look, such as 30s")] = "30s",
-    once: Annotated[bool, typer.Option("--once", help="look once, and end")] = False,
-) -> None:
-    """Start users' own Jobs on Kubernetes in time, should the service not do it. It needs nothing but the settings."""
-    from scheduler.core.units import parse_duration  # noqa: PLC0415 - likewise
-    from scheduler.server.guard_watch import guard as run  # noqa: PLC0415 - likewise
-
-    is_well = run(config, every_s=parse_duration(every, field="every"), is_once=once)
-    if once and not is_well:
-        raise typer.Exit(1)
+app.command()(guard)
+app.command()(dispatcher)
 
 
 app.command()(submit)

@@ -3,8 +3,6 @@
 It reads the settings of the service, and needs neither the service nor its store.
 """
 
-import signal
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from adapters.http_client import Stop
 from scheduler.core.errors import InvalidConfigError
 from scheduler.server.kubernetes_clusters import reach_kubernetes
 from scheduler.server.logs import configure_logs
+from scheduler.server.looking import keep_looking
 from scheduler.server.safe_starts import SafeStarts
 from scheduler.server.settings import Settings, load_settings
 
@@ -56,6 +55,7 @@ def build_watched(settings: Settings, *, stop: Stop) -> list[Watched]:
             find_safe_start=starts.find,
             clock=SystemClock(),
             wall=time.time,  # noqa: TID251 - Kubernetes lives on wall time
+            kueue=reach.kueue,
         )
         watched += [
             Watched(cluster_id=one.id, namespace=namespace, kind=kind, guard=guard)
@@ -100,10 +100,4 @@ def guard(config_path: Path | None, *, every_s: float, is_once: bool) -> bool:
     configure_logs()
     stop = Stop()
     watched = build_watched(settings, stop=stop)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
-    is_well = look(watched)
-    while not is_once:
-        stop.wait(every_s)
-        is_well = look(watched)
-    return is_well
+    return keep_looking(lambda: look(watched), stop=stop, every_s=every_s, is_once=is_once)

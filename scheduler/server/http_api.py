@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
@@ -198,15 +199,23 @@ def _add_verb_routes(app: FastAPI, service: Service) -> None:
         return views.job_view(queue.run_now(job_id, lambda record: _place_now(service, record)))
 
     @app.post("/v1/plan")
-    def plan(document: Body) -> views.Document:
+    def plan(
+        document: Body, cluster: Annotated[list[str] | None, Query(max_length=100)] = None
+    ) -> views.Document:
         job, note = submissions.for_show(document)
+        if cluster is not None:
+            ids = (service.fleet.get(one).cluster_id for one in cluster)
+            job = replace(job, cluster_ids=tuple(dict.fromkeys(ids)))
         queue.check(job)
-        admission, found = service.planning.dry_run(job, at=service.clock.now())
+        now = service.clock.now()
+        admission, found = service.planning.dry_run(job, at=now)
+        best = service.planning.rank(job, at=now) if cluster is not None else ()
         return {
             "schema": "gridtide/dry-run/v1",
             "placement": views.placement_view(admission.placement),
             "baseline": views.baseline_view(admission.baseline),
             "explanation": views.explanation_view(job, found, note=note),
+            "ranked": [views.placement_view(one) for one in best],
         }
 
 

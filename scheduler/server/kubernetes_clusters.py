@@ -12,6 +12,7 @@ from adapters.cluster.kube_link import KubeLink
 from adapters.cluster.kube_login import InClusterLogin, KubeconfigLogin, LoginSource
 from adapters.cluster.kube_objects import KubeDevice, KubeTerms, KubeToleration, KubeVolume
 from adapters.cluster.kubernetes import KubePatience, KubernetesCluster
+from adapters.cluster.kueue_workloads import Kueue
 from adapters.http_client import Stop
 from scheduler.core.errors import InvalidConfigError
 from scheduler.core.hardware import HardwareTable
@@ -19,6 +20,7 @@ from scheduler.ports import Clock
 from scheduler.server.kubernetes_settings import (
     DEFAULT_GPU,
     KubernetesDeviceSettings,
+    KubernetesLogin,
     KubernetesSettings,
 )
 from scheduler.server.safe_starts import SafeStarts
@@ -42,7 +44,6 @@ def build_kubernetes(
     """
     reach = reach_kubernetes(cluster_id, settings, stop=stop)
     field = f"clusters.{cluster_id}.kubernetes.devices"
-    known = {hardware.get(name, field=field).name: one for name, one in settings.devices.items()}
     make: Callable[..., KubernetesCluster] = KubernetesCluster
     if reach.adopts:
         make = partial(
@@ -56,13 +57,12 @@ def build_kubernetes(
         client=reach.client,
         namespace=reach.namespace,
         capacity=capacity,
-        devices={
-            name: _device(name, known.get(name) or KubernetesDeviceSettings()) for name in capacity
-        },
+        devices=build_devices(settings, capacity, hardware, field),
         terms=_terms(settings),
         clock=clock,
         prefix=settings.prefix,
         patience=KubePatience(start_s=settings.start_within),
+        kueue=reach.kueue,
     )
 
 
@@ -73,6 +73,7 @@ class Reach:
     client: KubeClient
     namespace: str
     adopts: tuple[str, ...]
+    kueue: Kueue | None
     kinds: tuple[KubeKind, ...]
 
 
@@ -84,18 +85,31 @@ def reach_kubernetes(
     Raises:
         InvalidConfigError: a kubeconfig without that context.
     """
-    source, stated = _login(cluster_id, settings)
+    client, stated = connect(settings, f"clusters.{cluster_id}.kubernetes", stop=stop)
     namespace = settings.namespace or stated or _DEFAULT_NAMESPACE
     return Reach(
-        # Its own stop where none is given: closing one cluster must not end the others.
-        client=KubeClient(KubeLink(source, stop=stop or Stop())),
+        client=client,
         namespace=namespace,
         adopts=settings.adopted_namespaces(namespace),
+        kueue=None if settings.kueue is None else Kueue(check=settings.kueue.check),
         kinds=tuple(KINDS[name] for name in settings.kinds),
     )
 
 
-def _login(cluster_id: str, settings: KubernetesSettings) -> tuple[LoginSource, str | None]:
+def connect(
+    settings: KubernetesLogin, place: str, *, stop: Stop | None = None
+) -> tuple[KubeClient, str | None]:
+    """A client that logs in so, and the namespace that the login states; nothing is asked yet.
+
+    Raises:
+        InvalidConfigError: a kubeconfig without that context.
+    """
+    source, stated = _login(settings, place)
+    # Its own stop where none is given: closing one cluster must not end the others.
+    return KubeClient(KubeLink(source, stop=stop or Stop())), stated
+
+
+def _login(settings: KubernetesLogin, place: str) -> tuple[LoginSource, str | None]:
     """Where logins come from, and the namespace that they state."""
     if settings.in_cluster:
         source = InClusterLogin()
@@ -105,10 +119,21 @@ def _login(cluster_id: str, settings: KubernetesSettings) -> tuple[LoginSource, 
     try:
         return login, find_context(login.paths, settings.context).namespace
     except KubeLoginError as error:
-        place = f"clusters.{cluster_id}.kubernetes"
         raise InvalidConfigError(
             f"{place}: {error}", field=f"{place}.context", value=settings.context
         ) from error
+
+
+def build_devices(
+    settings: KubernetesSettings, capacity: Mapping[str, int], hardware: HardwareTable, place: str
+) -> dict[str, KubeDevice]:
+    """How each accelerator of the capacity is asked for.
+
+    Raises:
+        InvalidConfigError: one that is no accelerator.
+    """
+    known = {hardware.get(name, field=place).name: one for name, one in settings.devices.items()}
+    return {name: _device(name, known.get(name) or KubernetesDeviceSettings()) for name in capacity}
 
 
 def _terms(settings: KubernetesSettings) -> KubeTerms:
@@ -125,6 +150,7 @@ def _terms(settings: KubernetesSettings) -> KubeTerms:
         priority_class=settings.priority_class,
         keep_s=settings.keep,
         instance=settings.prefix.rstrip("-"),
+        queue=settings.kueue.queue if settings.kueue else None,
     )
 
 

@@ -10,7 +10,7 @@ from scheduler.core.errors import InvalidJobError
 from scheduler.core.kubernetes_terms import JobKubernetes
 from scheduler.server.fields import DurationS, Strict
 
-KubernetesTerm = Literal["image", "manifest"]
+KubernetesTerm = Literal["image", "queue", "manifest"]
 """What a job may state of Kubernetes, where its site allows it."""
 KindName = Literal["Job", "JobSet", "TrainJob", "PyTorchJob", "RayJob"]
 DEFAULT_GPU: Final = "nvidia.com/gpu"
@@ -62,13 +62,44 @@ class KubernetesVolumeSettings(Strict):
         return _absolute(path)
 
 
-class KubernetesSettings(Strict):
-    """What is particular to a Kubernetes cluster.
+class KueueSettings(Strict):
+    """That Kueue is in the cluster: Jobs in its queues start when it admits them, and nobody else unsuspends them.
+
+    Args:
+        queue: LocalQueue that our runs wait in; without it only those that name one do.
+        check: AdmissionCheck of controllerName gridtide.dev/carbon, where users' ClusterQueues have it.
+    """
+
+    queue: ObjectName | None = None
+    check: ObjectName | None = None
+
+
+class KubernetesLogin(Strict):
+    """How a cluster is reached.
 
     Args:
         context: of the kubeconfig; never its current one by accident.
         kubeconfig: the file; those of KUBECONFIG, or ~/.kube/config, where not given.
         in_cluster: log in as the pod that the service is.
+    """
+
+    context: str | None = Field(default=None, min_length=1)
+    kubeconfig: Path | None = None
+    in_cluster: bool = False
+
+    @model_validator(mode="after")
+    def _has_one_login(self) -> Self:
+        if self.in_cluster == (self.context is not None):
+            raise ValueError("context and in_cluster: give one of them")
+        if self.in_cluster and self.kubeconfig is not None:
+            raise ValueError("kubeconfig: in_cluster needs none; leave it out, or give context")
+        return self
+
+
+class KubernetesSettings(KubernetesLogin):
+    """What is particular to a Kubernetes cluster, beside how it is reached.
+
+    Args:
         namespace: where the jobs go; that of the context or of the pod where not given.
         image: container image of jobs that name none.
         devices: per accelerator of the capacity, how it is asked for.
@@ -82,11 +113,9 @@ class KubernetesSettings(Strict):
         adopt: plan the Jobs that users create themselves, where their annotations ask for it: `true` for those in
             the same namespace, or a list of namespaces.
         kinds: of those jobs.
+        kueue: where the cluster has Kueue; even if empty, Jobs in its queues are planned.
     """
 
-    context: str | None = Field(default=None, min_length=1)
-    kubeconfig: Path | None = None
-    in_cluster: bool = False
     namespace: Namespace | None = None
     image: str
     devices: dict[str, KubernetesDeviceSettings] = Field(default_factory=dict)
@@ -102,6 +131,7 @@ class KubernetesSettings(Strict):
     allow: list[KubernetesTerm] = Field(default=["image"])
     adopt: bool | list[Namespace] = False
     kinds: list[KindName] = Field(default=["Job"])
+    kueue: KueueSettings | None = None
 
     @field_validator("checkpoint_path")
     @classmethod
@@ -146,11 +176,15 @@ class KubernetesSettings(Strict):
         return tuple(self.adopt)
 
     @model_validator(mode="after")
-    def _has_one_login(self) -> Self:
-        if self.in_cluster == (self.context is not None):
-            raise ValueError("context and in_cluster: give one of them")
-        if self.in_cluster and self.kubeconfig is not None:
-            raise ValueError("kubeconfig: in_cluster needs none; leave it out, or give context")
+    def _has_kueue_for_queues(self) -> Self:
+        if "queue" in self.allow and self.kueue is None:
+            raise ValueError(
+                "allow: queue needs kueue: {...}, even if empty; leave it out, or add that"
+            )
+        if self.kueue is not None and self.kueue.check and "Job" not in self.kinds:
+            raise ValueError(
+                "kueue.check needs Job among kinds, for nobody else answers it; add it"
+            )
         return self
 
 

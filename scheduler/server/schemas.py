@@ -127,6 +127,7 @@ class KubernetesSpec(Strict):
     """What the job asks of Kubernetes; its site decides which of it a job may set."""
 
     image: str | None = Field(default=None, description="container image that the command runs in")
+    queue: str | None = Field(default=None, description="LocalQueue of Kueue that it waits in")
     manifest: dict[str, Any] | None = Field(
         default=None,
         description="a Job (batch/v1) in place of a command; its annotations may state fields",
@@ -421,9 +422,14 @@ def _kubernetes(spec: JobSpec) -> JobKubernetes | None:
     if asked is None:
         return None
     if asked.manifest is None:
-        return JobKubernetes(image=asked.image)
+        return JobKubernetes(image=asked.image, queue=asked.queue)
     manifest = as_text(asked.manifest)
-    return JobKubernetes(image=asked.image, manifest=manifest, grace_s=grace_of(asked.manifest))
+    return JobKubernetes(
+        image=asked.image,
+        queue=asked.queue,
+        manifest=manifest,
+        grace_s=grace_of(asked.manifest),
+    )
 
 
 def _options(spec: JobSpec, hardware: HardwareTable) -> tuple[ResourceOption, ...]:

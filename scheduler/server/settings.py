@@ -22,6 +22,7 @@ from scheduler.server.cluster_settings import SlurmSettings
 from scheduler.server.document_errors import describe_errors
 from scheduler.server.fields import DurationS, Instant, Strict, ZeroOrDurationS
 from scheduler.server.kubernetes_settings import KubernetesSettings
+from scheduler.server.multikueue_settings import MultiKueueSettings
 from scheduler.server.source_settings import SourceSettings, WeatherSettings
 from scheduler.server.store_settings import StoreSettings
 from scheduler.server.yaml_files import read_yaml
@@ -248,6 +249,9 @@ class Settings(BaseSettings):
     sites: dict[str, str] = Field(default_factory=dict, description="own names of zones")
     data_moves: DataMovesSettings = Field(default_factory=DataMovesSettings)
     clock: ClockSettings | None = None
+    multikueue: MultiKueueSettings | None = Field(
+        default=None, description="what `gridtide dispatcher` nominates"
+    )
     _file: Path | None = PrivateAttr(default=None)
 
     def place(self, field: str) -> str:
@@ -313,6 +317,8 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
     settings.store.anchored(folder)
     for cluster in settings.clusters:
         _anchor_cluster(cluster, folder, settings.store.path.parent)
+    if settings.multikueue is not None and settings.multikueue.kubeconfig is not None:
+        settings.multikueue.kubeconfig = folder / settings.multikueue.kubeconfig
     chains = [settings.intensity.sources, *settings.intensity.zones.values()]
     for source in (one for chain in chains for one in chain):
         if source.path is not None:

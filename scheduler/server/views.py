@@ -91,7 +91,7 @@ def _kubernetes_view(asked: JobKubernetes) -> Document:
     if asked.manifest is None:
         return dict(asked.asked())
     manifest = parse_manifest(asked.manifest)
-    return {"manifest": manifest, "overruled": overruled(manifest)}
+    return {**asked.asked(), "manifest": manifest, "overruled": overruled(manifest)}
 
 
 def _slurm_view(slurm: JobSlurm) -> Document:

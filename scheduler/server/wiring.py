@@ -41,6 +41,7 @@ from scheduler.server.checks import (
 from scheduler.server.cluster_settings import SlurmSettings
 from scheduler.server.kubernetes_clusters import build_kubernetes
 from scheduler.server.logs import configure_logs
+from scheduler.server.multikueue_checks import multikueue_checks
 from scheduler.server.native_jobs import NativeBuilder
 from scheduler.server.settings import ClusterSettings, Settings, load_settings
 from scheduler.server.slurm_routes import build_access, build_other
@@ -427,6 +428,7 @@ def doctor(config_path: Path | None = None) -> list[Check]:
             *archive,
             *source_checks(forecaster),
             *cluster_checks(clusters),
+            *multikueue_checks(settings),
         ]
     finally:
         _close(clusters)

@@ -17,7 +17,7 @@ from scheduler.core.job import (
     JobState,
     Placement,
 )
-from scheduler.core.planner.explain import Explanation, explain
+from scheduler.core.planner.explain import Explanation, explain, ranked
 from scheduler.core.planner.plan import build_plan
 from scheduler.core.planner.rolling import carried_prices
 from scheduler.core.planner.search import WindowSearch
@@ -375,6 +375,13 @@ class Planning:
                 request = self._following(fixed, at).admit(request, job)
         admission = Admission(baseline=baseline, placement=placement)
         return admission, explain(snapshot, request, placement, baseline)
+
+    def rank(self, job: Job, *, at: datetime) -> tuple[Placement, ...]:
+        """Where it would run best in each cluster, the best first; nothing is kept."""
+        with self._lock:
+            request = self._requests.new(job)
+            snapshot = self._snapshot([*self._view, *self._admitted.values()], (), at)
+        return ranked(snapshot, replace(request, earliest_at=max(request.earliest_at, at)))
 
     def _place_new(
         self, search: WindowSearch, request: PlanRequest, job: Job, at: datetime

@@ -17,7 +17,7 @@ import yaml
 
 Document = dict[str, Any]
 ENDED = ("succeeded", "failed", "missed", "cancelled")
-ZONES = {"east": "DE", "west": "FR", "south": "FR"}
+ZONES = {"east": "DE", "west": "FR", "north": "DE", "south": "FR"}
 GRAMS = {"DE": 400.0, "FR": 50.0}
 _PATH = "/usr/bin:/bin:/usr/local/bin"
 

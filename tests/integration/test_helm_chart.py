@@ -73,6 +73,19 @@ def remote() -> Document:
     return made
 
 
+def queued() -> Document:
+    """A cluster with Kueue and our check, which is the manager of MultiKueue as well."""
+    made = values(dispatcher={"tokenSecret": {"name": "token"}})
+    made["config"]["clusters"][0]["kubernetes"] |= {"kueue": {"check": "gridtide"}}
+    made["config"]["multikueue"] = {
+        "in_cluster": True,
+        "namespaces": ["vision"],
+        "check": "multikueue",
+        "clusters": {"w-1": "here"},
+    }
+    return made
+
+
 def of_kind(manifests: list[Document], kind: str) -> list[Document]:
     return [one for one in manifests if one["kind"] == kind]
 
@@ -90,7 +103,7 @@ def require_valid(manifest: Document, version: str) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("made", [values, everything, remote])
+@pytest.mark.parametrize("made", [values, everything, remote, queued])
 def test_every_manifest_is_valid(made: Any, version: str) -> None:
     manifests = render(made())
     assert len(manifests) >= 6
@@ -136,7 +149,7 @@ def test_a_wrong_manifest_would_be_found() -> None:
 
 
 def test_settings_are_those_that_gridtide_reads(tmp_path: Path) -> None:
-    for made in (values(), everything(), remote()):
+    for made in (values(), everything(), remote(), queued()):
         (config,) = of_kind(render(made), "ConfigMap")
         path = tmp_path / "gridtide.yaml"
         path.write_text(config["data"]["gridtide.yaml"], encoding="utf-8")
@@ -170,6 +183,39 @@ def test_role_is_granted_where_jobs_run_and_nowhere_else() -> None:
         ]
     (nodes,) = of_kind(manifests, "ClusterRole")
     assert nodes["rules"] == [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]}]
+
+
+def test_rights_to_kueue_are_granted_where_it_is_configured() -> None:
+    manifests = render(queued())
+    groups = {
+        one["metadata"]["namespace"]: [rule["apiGroups"] for rule in one["rules"]]
+        for one in of_kind(manifests, "Role")
+    }
+    assert groups.keys() == {"training", "vision"}
+    assert all(["kueue.x-k8s.io"] in rules for rules in groups.values())
+    assert all(
+        ["kueue.x-k8s.io"] not in [rule["apiGroups"] for rule in one["rules"]]
+        for one in of_kind(render(values()), "Role")
+    )
+    (checks,) = of_kind(manifests, "ClusterRole")
+    assert [rule["resourceNames"] for rule in checks["rules"]] == [["gridtide"], ["gridtide"]]
+
+
+def test_dispatcher_asks_the_service_with_a_token() -> None:
+    found = deployments(queued())
+    assert found.keys() == {"gridtide", "gridtide-guard", "gridtide-dispatcher"}
+    pod = found["gridtide-dispatcher"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["args"][0] == "dispatcher"
+    assert container["env"] == [
+        {"name": "GRIDTIDE_URL", "value": "http://gridtide.gridtide:8410"},
+        {
+            "name": "GRIDTIDE_TOKEN",
+            "valueFrom": {"secretKeyRef": {"name": "token", "key": "token"}},
+        },
+    ]
+    made = queued() | {"dispatcher": {}}
+    assert "dispatcher.tokenSecret.name: missing" in is_refused(made)
 
 
 def test_rules_for_other_kinds_are_granted_where_those_are_adopted() -> None:

@@ -214,6 +214,24 @@ def test_dry_run_explains_and_keeps_nothing(world: Api) -> None:
     assert service.store.active_jobs() == []
 
 
+def test_dry_run_ranks_the_clusters_that_are_named(world: Api) -> None:
+    client, service = world
+    asked = {"cluster": ["paris", "berlin"]}
+    document = client.post("/v1/plan", json=job(), params=asked).json()
+    ranked = document["ranked"]
+    assert sorted(one["cluster"] for one in ranked) == ["berlin", "paris"]
+    assert document["placement"]["cluster"] == ranked[0]["cluster"]
+    assert ranked[0]["emissions_g"] <= ranked[1]["emissions_g"]
+    only = client.post("/v1/plan", json=job(), params={"cluster": "berlin"}).json()
+    assert [one["cluster"] for one in only["ranked"]] == ["berlin"]
+    assert only["placement"]["cluster"] == "berlin"
+    assert client.post("/v1/plan", json=job()).json()["ranked"] == []
+    unknown = client.post("/v1/plan", json=job(), params={"cluster": "pariss"})
+    assert (unknown.status_code, unknown.json()["field"]) == (404, "cluster")
+    assert "paris" in unknown.json()["detail"]
+    assert service.store.active_jobs() == []
+
+
 def test_real_process_runs_and_its_footprint_is_accounted(world: Api) -> None:
     client, service = world
     path = "/v1/jobs/" + client.post("/v1/jobs", json=job()).json()["id"]

@@ -45,6 +45,11 @@ def permitted(*clusters: ClusterSettings, **fields: Any) -> Job:
     return with_kubernetes_permits(make(**fields), clusters, fleet)
 
 
+def test_job_with_a_queue_goes_where_the_site_lets_it_choose() -> None:
+    queued = cluster("queued", kueue={}, allow=["queue"])
+    assert permitted(EAST, queued, kubernetes={"queue": "mine"}).cluster_ids == ("queued",)
+
+
 def test_job_without_terms_may_run_anywhere() -> None:
     assert permitted(LOCAL, EAST).cluster_ids == ()
 

@@ -1,12 +1,14 @@
-"""The role that Gridtide needs on Kubernetes is written the same everywhere."""
+"""The rights that Gridtide needs on Kubernetes are written the same everywhere."""
 
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from adapters.cluster.kube_adopting import VERBS
 from adapters.cluster.kube_kinds import JOB, KINDS
+from adapters.cluster.kueue_checks import NEEDED
 from tests.unit.cluster.kube_world import NAMESPACE, running_bed
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
@@ -19,9 +21,22 @@ def rules_of(name: str) -> Any:
     return role["rules"]
 
 
-def test_chart_grants_what_the_plain_role_does() -> None:
-    text = (FOLDER / "chart" / "rules.yaml").read_text(encoding="utf-8")
-    assert yaml.safe_load(text) == rules_of("role.yaml")
+@pytest.mark.parametrize(
+    ("chart", "plain"), [("rules.yaml", "role.yaml"), ("rules-kueue.yaml", "role-kueue.yaml")]
+)
+def test_chart_grants_what_the_plain_role_does(chart: str, plain: str) -> None:
+    text = (FOLDER / "chart" / chart).read_text(encoding="utf-8")
+    assert yaml.safe_load(text) == rules_of(plain)
+
+
+def test_role_for_kueue_grants_what_doctor_asks_for() -> None:
+    granted = {
+        (resource, verb)
+        for rule in rules_of("role-kueue.yaml")
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert granted == {*NEEDED, ("workloads/status", "patch"), ("localqueues", "get")}
 
 
 def test_rules_of_kinds_are_those_of_the_table() -> None:

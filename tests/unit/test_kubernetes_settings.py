@@ -10,10 +10,12 @@ import yaml
 from adapters.cluster.kube_checks import RIGHTS
 from adapters.cluster.kube_kinds import JOB_SET, KINDS, RAY_JOB
 from adapters.cluster.kubernetes import KubernetesCluster
+from adapters.cluster.kueue_workloads import Kueue
 from adapters.http_client import Stop
 from scheduler.core.errors import InvalidConfigError
 from scheduler.ports import AdoptingCluster
 from scheduler.server.guard_watch import build_watched, look
+from scheduler.server.kubernetes_clusters import reach_kubernetes
 from scheduler.server.kubernetes_settings import KindName
 from scheduler.server.settings import load_settings
 from scheduler.server.wiring import build_service
@@ -59,6 +61,9 @@ def test_least_that_is_needed_is_taken_and_paths_start_from_the_file(tmp_path: P
         ("context: north", "image"),
         ("context: north, image: 'a b'", "the name of a container image"),
         ("context: north, image: a, checkpoint_path: data", "absolute path"),
+        ("context: north, image: a, allow: [queue]", "allow: queue needs kueue"),
+        ("context: north, image: a, kueue: {queue: Not_One}", "kueue.queue"),
+        ("context: north, image: a, kueue: {que: a}", "did you mean queue"),
         ("context: north, image: a, volumes: [{claim: d, path: /a/../b}]", "absolute path"),
         ("context: north, image: a, namespace: Not_One", "namespace"),
         ("context: north, image: a, devices: {A100: {}}", "A100 is not in capacity"),
@@ -137,6 +142,17 @@ def test_jobs_are_adopted_from_the_namespaces_that_are_named(
     else:
         with pytest.raises(InvalidConfigError, match="there is nothing to guard"):
             build_watched(settings, stop=Stop())
+
+
+def test_kueue_is_known_to_the_service_and_to_the_guard(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        "context: north, kubeconfig: kubeconfig, image: a, adopt: true, kueue: {queue: q, check: c}",
+    )
+    settings = load_settings(path)
+    assert settings.clusters[0].kubernetes is not None
+    reach = reach_kubernetes("k8s", settings.clusters[0].kubernetes)
+    assert reach.kueue == Kueue(check="c")
 
 
 def test_kinds_of_the_settings_are_those_of_the_table() -> None:

@@ -79,6 +79,21 @@ def explain(
     )
 
 
+def ranked(snapshot: PlanSnapshot, request: PlanRequest) -> tuple[Placement, ...]:
+    """The best placement in each cluster, the best of them first; without clusters that cannot run it in time.
+
+    Args:
+        snapshot: must not count the job's own reservation.
+        request: the job.
+    """
+    search, left = WindowSearch(snapshot), request.choices
+    found = list[Placement]()
+    while left and (best := search.best(replace(request, choices=left))) is not None:
+        found.append(best)
+        left = tuple(one for one in left if one.cluster.cluster_id != best.cluster_id)
+    return tuple(found)
+
+
 def _runner_up_sentence(chosen: Placement, runner_up: Placement | None) -> str:
     if runner_up is None or runner_up.planned_g is None:
         return "No other cluster can run it in time."

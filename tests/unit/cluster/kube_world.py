@@ -99,6 +99,7 @@ def open_cluster(
     capacity: Mapping[str, int] | None = None,
     checkpoint_claim: str | None = "kept",
     image: str = "python:3.12",
+    queue: str | None = None,
     make: type[KubernetesCluster] = KubernetesCluster,
     **fields: Any,
 ) -> KubernetesCluster:
@@ -107,15 +108,15 @@ def open_cluster(
         checkpoints=str(root / "checkpoints"),
         checkpoint_claim=checkpoint_claim,
         instance=instance,
+        queue=queue,
     )
     return make(
         "east",
         client=client_of(bed, context),
         namespace=namespace,
         capacity=capacity or {"CPU": 8, "H100": 2},
-        devices=DEVICES,
         terms=terms,
         clock=ManualClock(T0),
         prefix=f"{instance}-",
-        **fields,
+        **{"devices": DEVICES, **fields},
     )

@@ -1,6 +1,7 @@
 """The Job that is created for a user's manifest: theirs, but for what must be ours."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from adapters.cluster.kube_manifests import (
     overruled,
 )
 from adapters.cluster.kube_objects import KubeDevice, KubeTerms, KubeToleration, selector_of
-from adapters.cluster.kube_records import parse_job
+from adapters.cluster.kube_records import QUEUE, parse_job
 from tests.unit.cluster.manifests import Document, as_terms, manifest
 from tests.unit.cluster.test_kube_objects import TERMS, dispatch
 
@@ -33,6 +34,14 @@ def built(
 ) -> Document:
     asked = dispatch(kubernetes=as_terms(document), **({"gpus": 1} | fields))
     return build_run(asked, name="gt-x", terms=terms, device=device, each=1)
+
+
+def test_job_of_a_cluster_with_a_queue_waits_there_suspended() -> None:
+    document = manifest(meta={"labels": {QUEUE: "theirs"}}, suspend=False)
+    made = built(document, terms=replace(TERMS, queue="training"))
+    assert made["metadata"]["labels"][QUEUE] == "training"
+    assert made["spec"]["suspend"] is True
+    assert built(document)["spec"]["suspend"] is False
 
 
 def pod_of(document: Document) -> Document:

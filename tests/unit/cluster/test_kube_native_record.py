@@ -229,3 +229,15 @@ def test_it_begins_when_it_was_let_start_until_the_cluster_says_so() -> None:
     for text in ("2026-03-02T05:00:00Z", "2026-03-02T05:00:00Z by its user"):
         assert native(notes={RELEASED: text}).began_s == native().created_s + 5 * 3600
     assert native(notes={RELEASED: "nonsense"}).began_s == native().created_s
+
+
+def test_labels_of_a_flavor_that_kueue_adds_are_no_change_of_its_users() -> None:
+    labels, added = {"kueue.x-k8s.io/queue-name": "q"}, {"nodeSelector": {"flavor": "h100"}}
+    assert native(labels=labels).digest == native(labels=labels, pod=added).digest
+    assert native().digest != native(pod=added).digest
+    assert native().digest != native(labels=labels).digest
+
+
+def test_job_that_came_by_multikueue_is_its_manager_clusters() -> None:
+    labels = {"kueue.x-k8s.io/queue-name": "q", "kueue.x-k8s.io/multikueue-origin": "m"}
+    assert "manager cluster has decided" in native(labels=labels).barrier

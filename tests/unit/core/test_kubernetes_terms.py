@@ -1,4 +1,4 @@
-"""What a job may ask of Kubernetes: an image, or a Job of its own."""
+"""What a job may ask of Kubernetes: an image, a queue, or a Job of its own."""
 
 import pytest
 
@@ -25,6 +25,18 @@ def test_anything_else_is_refused_by_name(image: str) -> None:
         JobKubernetes(image=image)
     assert caught.value.fields["field"] == "kubernetes.image"
     assert caught.value.fields["value"] == image
+
+
+@pytest.mark.parametrize("queue", ["training", "team-a.large", "q"])
+def test_name_of_a_queue_is_taken_and_told(queue: str) -> None:
+    assert JobKubernetes(queue=queue).asked() == {"queue": queue}
+
+
+@pytest.mark.parametrize("queue", ["", "Training", "a b", "-a", "a" * 64, "a/b"])
+def test_what_cannot_be_a_queue_is_refused_by_name(queue: str) -> None:
+    with pytest.raises(InvalidJobError, match="LocalQueue of Kueue") as caught:
+        JobKubernetes(queue=queue)
+    assert caught.value.fields["field"] == "kubernetes.queue"
 
 
 def test_job_without_terms_asks_nothing() -> None:

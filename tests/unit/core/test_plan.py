@@ -12,7 +12,7 @@ from scheduler.core.capacity import build_capacity
 from scheduler.core.errors import InfeasibleError
 from scheduler.core.fleet import Fleet
 from scheduler.core.job import Placement
-from scheduler.core.planner.explain import explain
+from scheduler.core.planner.explain import explain, ranked
 from scheduler.core.planner.plan import build_plan
 from scheduler.core.planner.search import WindowSearch
 from scheduler.core.planner.snapshot import (
@@ -311,6 +311,19 @@ def test_explanation_where_only_the_alternatives_have_a_forecast() -> None:
     gone = explain(made, asked, replace(placed, cluster_id="c-xx"), baseline(planned_g=None))
     assert gone.run_now is None
     assert gone.reasons[0].endswith("200.0 g expected.")
+
+
+def test_clusters_are_ranked_by_their_best_and_left_out_where_none_is_in_time() -> None:
+    three = (cluster("DE"), cluster("FR"), cluster("PL"))
+    held = [replace(reservation(0, 48), cluster_id="c-pl")]
+    made = snapshot({"DE": DAY, "FR": FLAT, "PL": FLAT}, clusters=three, reserved=held)
+    # Until hour 10 the DE zone is the dirtier one; by hour 24 it has become the cleaner one.
+    soon = ranked(made, request(clusters=three, deadline=10))
+    assert [one.cluster_id for one in soon] == ["c-fr", "c-de"]
+    late = ranked(made, request(clusters=three, deadline=24))
+    assert [one.cluster_id for one in late] == ["c-de", "c-fr"]
+    assert [one.planned_g for one in late] == pytest.approx([200.0, 400.0])
+    assert ranked(made, request(clusters=())) == ()
 
 
 def test_explanation_writes_kilograms_and_compares_with_zero() -> None:

@@ -34,6 +34,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- $manager := .Values.config.multikueue | default dict -}}
+{{- if $manager.in_cluster -}}
+{{- $found = concat $found $manager.namespaces -}}
+{{- end -}}
 {{- $found | uniq | toJson -}}
 {{- end -}}
 
@@ -80,16 +84,36 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if or (kindIs "string" $store) ($store.url) -}}true{{- end -}}
 {{- end -}}
 
-{{- define "gridtide.guardSelector" -}}
-app.kubernetes.io/name: gridtide-guard
-app.kubernetes.io/instance: {{ .Release.Name }}
+{{/* The namespaces of those in which Jobs may be in queues of Kueue; and, of the manager of MultiKueue, all. */}}
+{{- define "gridtide.kueueNamespaces" -}}
+{{- $found := list -}}
+{{- range .Values.config.clusters -}}
+{{- $kubernetes := .kubernetes | default dict -}}
+{{- if and $kubernetes.in_cluster (hasKey $kubernetes "kueue") -}}
+{{- $found = append $found ($kubernetes.namespace | default $.Release.Namespace) -}}
+{{- if kindIs "slice" $kubernetes.adopt -}}
+{{- $found = concat $found $kubernetes.adopt -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $manager := .Values.config.multikueue | default dict -}}
+{{- if $manager.in_cluster -}}
+{{- $found = concat $found $manager.namespaces -}}
+{{- end -}}
+{{- $found | uniq | toJson -}}
 {{- end -}}
 
-{{- define "gridtide.guardLabels" -}}
-{{ include "gridtide.guardSelector" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{/* The admission checks that it says are active: a JSON list, each once. */}}
+{{- define "gridtide.checks" -}}
+{{- $found := list -}}
+{{- range .Values.config.clusters -}}
+{{- $kubernetes := .kubernetes | default dict -}}
+{{- $kueue := $kubernetes.kueue | default dict -}}
+{{- if and $kubernetes.in_cluster $kueue.check -}}
+{{- $found = append $found $kueue.check -}}
+{{- end -}}
+{{- end -}}
+{{- $found | uniq | toJson -}}
 {{- end -}}
 
 {{/* The settings, with what the chart itself decides on top. */}}
