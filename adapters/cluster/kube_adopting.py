@@ -79,7 +79,7 @@ class AdoptingKubernetesCluster(KubernetesCluster):
             devices=terms["devices"],
             capacity=terms["capacity"],
             free=self.free_devices,
-            note_too_many=self._capacity.note_too_many,
+            note_unstarted=self._capacity.note_unstarted,
             start_s=patience.start_s,
             guard=KubeGuard(
                 client, find_safe_start=find_safe_start, clock=terms["clock"], wall=wall

@@ -16,7 +16,11 @@ from adapters.cluster.kube_refusals import KubeRefusedError, Refusal
 Document = Mapping[str, Any]
 LOOK_AGAIN_S: Final = 30.0
 """Nodes and quotas are looked at again after so long."""
-TOO_MANY_S: Final = 3600.0
+TOO_MANY_S: Final = 600.0
+"""So long are fewer devices believed to be there after a start that failed for want of them."""
+_SCARCE: Final = re.compile(r"(?:Insufficient|[Ii]nsufficient (?:unused )?quota for) ([^\s,;]+)")
+_OVER_QUOTA: Final = re.compile(r"exceeded quota: \S+, requested: (\S+)")
+_NO_NODE: Final = re.compile(r"node\(s\) (?:didn't match Pod's|had untolerated|were unsched)")
 _QUANTITY: Final = re.compile(r"([0-9.]+)([A-Za-z]*)")
 _UNITS: Final[Mapping[str, Fraction]] = {
     "": Fraction(1),
@@ -106,9 +110,29 @@ class KubeCapacity:
             for name, count in free.items()
         }
 
-    def note_too_many(self, accelerator: str, count: int) -> None:
-        """So many were asked for in vain: for a while fewer are believed to be there."""
-        self._too_many[accelerator] = (count, self._steady() + TOO_MANY_S)
+    def note_unstarted(
+        self,
+        accelerator: str,
+        count: int,
+        why: str,
+        *,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        """So many were asked for in vain: for a while fewer are believed to be there, if that is why.
+
+        Args:
+            accelerator: asked for.
+            count: likewise.
+            why: in the words of Kubernetes.
+            labels: that the pods wanted of nodes, where that is all that they wanted.
+        """
+        device = self._devices.get(accelerator)
+        if device is None:
+            return
+        # Nodes that the settings themselves lead to are there for nobody.
+        has_none = labels == device.node_selector and _NO_NODE.search(why) is not None
+        if has_none or is_scarce(device.resource, why):
+            self._too_many[accelerator] = (count, self._steady() + TOO_MANY_S)
 
     def _startable(self, name: str, free: int) -> int:
         too_many, until_s = self._too_many.get(name, (free + 1, 0.0))
@@ -191,6 +215,17 @@ def parse_node(document: Document) -> KubeNode | None:
         labels=dict(meta.get("labels") or {}),
         has={key: int(quantity(value)) for key, value in allocatable.items()},
     )
+
+
+def is_scarce(resource: str, why: str) -> bool:
+    """Whether a start failed as there is too little of that resource on nodes or in a quota.
+
+    What a pod asks for beside it, its image and its volumes say nothing of what is there for others.
+    """
+    scarce = {one.rstrip(".") for one in _SCARCE.findall(why)}
+    for requested in _OVER_QUOTA.findall(why):
+        scarce |= {one.partition("=")[0].removeprefix("requests.") for one in requested.split(",")}
+    return resource in scarce
 
 
 def quantity(text: object) -> Fraction:

@@ -84,7 +84,7 @@ class KubeNatives:
         books: what is known of the Jobs, and changes them.
         capacity: devices of each accelerator, at most.
         free: how many are free now.
-        note_too_many: told of devices that were asked for in vain.
+        note_unstarted: told of devices that were asked for in vain, and why.
         start_s: so long may a start take before the Job is given back.
         wall: wall clock in Unix seconds.
     """
@@ -97,7 +97,7 @@ class KubeNatives:
         devices: Mapping[str, KubeDevice],
         capacity: Mapping[str, int],
         free: Callable[[], Mapping[str, int]],
-        note_too_many: Callable[[str, int], None],
+        note_unstarted: Callable[[str, int, str], None],
         start_s: float,
         guard: KubeGuard,
         clock: Clock,
@@ -108,7 +108,7 @@ class KubeNatives:
         self._devices = dict(devices)
         self._capacity = dict(capacity)
         self._free = free
-        self._note_too_many = note_too_many
+        self._note_unstarted = note_unstarted
         self._start_s = start_s
         self._podless = {
             namespace: PodlessReasons(books.client, namespace=namespace, wall=wall)
@@ -293,7 +293,7 @@ class KubeNatives:
         after = self._books.change(job, notes, suspend=True, event=event)
         wanted = find_wanted(job, self._devices, self._capacity)
         if after is not None and wanted.accelerator is not None:
-            self._note_too_many(wanted.accelerator, wanted.gpus)
+            self._note_unstarted(wanted.accelerator, wanted.gpus, why)
         return after
 
     # ------------------------------------------------------------------ what users do

@@ -1,6 +1,6 @@
 """What is kept of a Job and of its pods. Pure: documents of the API in, small records out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -22,6 +22,8 @@ MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 INSTANCE: Final = "app.kubernetes.io/instance"
 QUEUE: Final = "kueue.x-k8s.io/queue-name"
 """Label of a Job: the queue of Kueue in which it waits."""
+_PLACING: Final = ("affinity", "nodeName", "topologySpreadConstraints")
+"""Of a pod: what leads it to nodes, beside labels."""
 _INDEX: Final = "batch.kubernetes.io/job-completion-index"
 
 
@@ -45,6 +47,7 @@ class KubeJob:
         created_s: Unix seconds.
         began_s: when it was created, or let go on last.
         queue: of Kueue, which then decides on its start; empty for none.
+        node_labels: that its pods want of nodes; None where these are not the same for all, or not all they want.
     """
 
     name: str
@@ -65,6 +68,7 @@ class KubeJob:
     created_s: float
     began_s: float
     queue: str = ""
+    node_labels: Mapping[str, str] | None = None
 
     @property
     def is_over(self) -> bool:
@@ -145,6 +149,7 @@ def parse_job(document: Document, kind: KubeKind = JOB) -> KubeJob:
         created_s=created_s,
         began_s=max(created_s, seconds(status.get("startTime")) or 0.0, resumed_s),
         queue=str(labels.get(QUEUE) or ""),
+        node_labels=_node_labels([one.spec for one in kind.find_forms(document)]),
     )
 
 
@@ -180,6 +185,13 @@ def parse_pod(document: Document, kind: KubeKind = JOB) -> KubePod:
         ),
         trouble="" if has_ended or is_going else _trouble(status, states),
     )
+
+
+def _node_labels(pods: Sequence[Document]) -> dict[str, str] | None:
+    asked = [part(one, "nodeSelector") for one in pods]
+    own = any(pod.get(key) for pod in pods for key in _PLACING)
+    is_plain = not own and all(one == asked[0] for one in asked)
+    return {key: str(value) for key, value in asked[0].items()} if asked and is_plain else None
 
 
 def _began_s(status: Document) -> float | None:

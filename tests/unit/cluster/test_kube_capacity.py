@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from adapters.cluster.kube_capacity import LOOK_AGAIN_S, KubeCapacity, parse_node, quantity
+from adapters.cluster.kube_capacity import (
+    LOOK_AGAIN_S,
+    TOO_MANY_S,
+    KubeCapacity,
+    is_scarce,
+    parse_node,
+    quantity,
+)
 from adapters.cluster.kube_objects import KubeDevice
 from adapters.cluster.kube_refusals import KubeRefusedError
 from tests.fakes.loopback_http import Exchange, LoopbackServer, json_reply
@@ -153,3 +160,49 @@ def test_quantities_are_exact(text: object, number: Fraction) -> None:
 
 def test_node_without_a_word_on_its_state_takes_no_pods() -> None:
     assert parse_node({"metadata": {"name": "a"}}) is None
+
+
+NO_NODE = (
+    "Unschedulable: 0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector."
+)
+
+
+@pytest.mark.parametrize(
+    ("why", "labels", "missing"),
+    [
+        ("0/2 nodes are available: 1 Insufficient nvidia.com/gpu, 1 Insufficient cpu.", None, 7),
+        ("0/2 nodes are available: 2 Insufficient nvidia.com/gpu.", {"own": "x"}, 7),
+        ("exceeded quota: q, requested: requests.nvidia.com/gpu=2, used: …, limited: …", None, 7),
+        ("insufficient unused quota for nvidia.com/gpu in flavor h, 1 more needed", None, 7),
+        (NO_NODE, {"gpu": "h100"}, 7),
+        (NO_NODE, {"gpu": "h100", "own": "x"}, 0),
+        (NO_NODE, None, 0),
+        ("0/2 nodes are available: 2 Insufficient memory.", {"gpu": "h100"}, 0),
+        ("0/2 nodes are available: 2 node(s) had volume node affinity conflict.", None, 0),
+        ("exceeded quota: q, requested: memory=2Ti, used: memory=0, limited: memory=1Ti", None, 0),
+        ("ImagePullBackOff: Back-off pulling image", {"gpu": "h100"}, 0),
+        ("no reason is known", {"gpu": "h100"}, 0),
+    ],
+)
+def test_start_that_failed_costs_others_only_what_was_not_there_and_for_a_while(
+    why: str, labels: dict[str, str] | None, missing: int
+) -> None:
+    world = World()
+    with LoopbackServer(world) as server:
+        capacity = world.capacity(server)
+        capacity.note_unstarted("H100", 2, why, labels=labels)
+        assert capacity.missing()["H100"] == missing
+        world.now_s = TOO_MANY_S
+        assert capacity.missing()["H100"] == 0
+
+
+def test_start_of_a_device_that_the_settings_have_no_more_is_no_news() -> None:
+    world = World()
+    with LoopbackServer(world) as server:
+        capacity = world.capacity(server)
+        capacity.note_unstarted("B200", 2, "2 Insufficient nvidia.com/gpu.")
+        assert not any(capacity.missing().values())
+
+
+def test_scarce_is_only_what_is_named_in_full() -> None:
+    assert not is_scarce("cpu", "1 Insufficient cpu-shares.example.com")

@@ -287,7 +287,8 @@ def test_run_that_no_node_can_take_says_so_is_given_back_and_may_be_tried_again(
     opened: Open, tmp_path: Path
 ) -> None:
     cluster = opened(patience=KubePatience(start_s=2.5, watch=QUICK))
-    cluster._devices["CPU"] = module.KubeDevice(resource="cpu", node_selector={"no": "where"})
+    nowhere = module.KubeDevice(resource="cpu", node_selector={"no": "where"})
+    cluster._devices["CPU"] = cluster._capacity._devices["CPU"] = nowhere
     with running(cluster, tmp_path) as runs:
         ref = runs.start("exit 0", gpus=3)
         wait_until(lambda: "Unschedulable" in runs.status().detail, "it says why")
