@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from scheduler.core.capacity import Reservation
 from scheduler.core.fleet import Cluster
-from scheduler.core.timegrid import Window
+from scheduler.core.timegrid import FIRST_YEAR, LAST_YEAR, Window
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ def shortfalls(cluster: Cluster, outlook: Outlook) -> list[Reservation]:
 
 def _nothing(cluster_id: str, accelerator: str) -> Reservation:
     """No devices at any time: spans the time for which a step function is made."""
-    ever = Window(datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+    ever = Window(datetime(FIRST_YEAR, 1, 1, tzinfo=UTC), datetime(LAST_YEAR, 1, 1, tzinfo=UTC))
     return Reservation(cluster_id=cluster_id, accelerator=accelerator, gpus=0, window=ever)
 
 
