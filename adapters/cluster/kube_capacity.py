@@ -12,6 +12,9 @@ from typing import Any, Final
 from adapters.cluster.kube_client import NODES, KubeClient, path_of
 from adapters.cluster.kube_objects import KubeDevice
 from adapters.cluster.kube_refusals import KubeRefusedError, Refusal
+from scheduler.core.capacity import Reservation
+from scheduler.core.outlook import Outlook
+from scheduler.core.timegrid import Window
 
 Document = Mapping[str, Any]
 LOOK_AGAIN_S: Final = 30.0
@@ -109,6 +112,27 @@ class KubeCapacity:
             name: max(0, self._configured[name] - taken.get(name, 0) - self._startable(name, count))
             for name, count in free.items()
         }
+
+    def outlook(self, cluster_id: str, window: Window) -> Outlook:
+        """What is missing in that window; all but what no node has may be free again before it ends.
+
+        Raises KubeRefusedError or KubeSilentError.
+        """
+        missing, seen = self.missing(), self._look()
+        lacking = {
+            name: min(count, self._configured[name] - self._total(name, seen))
+            for name, count in missing.items()
+        }
+
+        def held(counts: Mapping[str, int]) -> tuple[Reservation, ...]:
+            return tuple(
+                Reservation(cluster_id=cluster_id, accelerator=name, gpus=count, window=window)
+                for name, count in counts.items()
+                if count
+            )
+
+        passing = {name: count - lacking[name] for name, count in missing.items()}
+        return Outlook(totals=self._configured, taken=held(lacking), passing=held(passing))
 
     def note_unstarted(
         self,

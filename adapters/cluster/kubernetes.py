@@ -46,7 +46,6 @@ from adapters.cluster.kube_status import (
 from adapters.cluster.kube_trials import try_job
 from adapters.cluster.kube_watch import WatchPace
 from adapters.cluster.kueue_workloads import Kueue
-from scheduler.core.capacity import Reservation
 from scheduler.core.errors import ClusterFullError, DispatchRejectedError
 from scheduler.core.outlook import Outlook
 from scheduler.core.slurm_terms import JobSlurm
@@ -222,15 +221,9 @@ class KubernetesCluster:
     def outlook(self) -> Outlook:
         """See `ForeseeingCluster`: what quotas, nodes and starts that failed let us know; assumed to last a while."""
         self._book.require_current()
-        missing = self._asked(self._capacity.missing)
         now_s = self._wall()
         window = Window(self._clock.at_wall(now_s), self._clock.at_wall(now_s + MISSING_S))
-        taken = tuple(
-            Reservation(cluster_id=self._cluster_id, accelerator=name, gpus=count, window=window)
-            for name, count in missing.items()
-            if count
-        )
-        return Outlook(totals=self._configured, taken=taken)
+        return self._asked(lambda: self._capacity.outlook(self._cluster_id, window))
 
     def tell_ends(self, tell: Callable[[], None]) -> None:
         """See `ClusterAdapter`."""

@@ -19,22 +19,27 @@ class Outlook:
         totals: devices of each accelerator, in service or not.
         taken: what jobs of others hold, what the site reserved, and what is out of service; each as long as
             the cluster knows, or is assumed to last.
+        passing: what others hold until nobody knows when. Plans go around it for as long as is assumed; no job is
+            refused for it.
     """
 
     totals: Mapping[str, int]
     taken: tuple[Reservation, ...] = ()
+    passing: tuple[Reservation, ...] = ()
 
 
 def shortfalls(cluster: Cluster, outlook: Outlook) -> list[Reservation]:
     """What is missing of the configured capacity, and when.
 
     Capacity in the configuration is the most that may be used. Where a cluster has more than that, others
-    may hold the difference before anything is missing.
+    may hold the difference before anything is missing. What passes is counted like what is taken.
     """
     found = list[Reservation]()
     for accelerator, configured in cluster.capacity:
         if accelerator in outlook.totals:
-            taken = [one for one in outlook.taken if one.accelerator == accelerator]
+            taken = [
+                one for one in (*outlook.taken, *outlook.passing) if one.accelerator == accelerator
+            ]
             spare = outlook.totals[accelerator] - configured
             if spare < 0:  # configured is more than there is: that much is always missing
                 taken.append(_nothing(cluster.cluster_id, accelerator))

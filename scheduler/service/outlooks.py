@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -32,6 +33,7 @@ class Outlooks:
         self._every_s = every_s
         self._looked_s: float | None = None
         self._missing: dict[str, list[Reservation]] = {}
+        self._lasting: dict[str, list[Reservation]] = {}
         self._news: dict[str, list[Reservation]] = {}
         self._version = 0
 
@@ -53,18 +55,24 @@ class Outlooks:
 
     def _look(self, cluster: Cluster, adapter: ForeseeingCluster) -> None:
         try:
-            missing = shortfalls(cluster, adapter.outlook())
+            outlook = adapter.outlook()
         except ClusterUnavailableError as error:
             _log.warning("cluster_unavailable", cluster=cluster.cluster_id, error=error.message)
             return
+        missing = shortfalls(cluster, outlook)
         if _is_news(self._news.get(cluster.cluster_id, []), missing):
             self._version += 1
             self._news[cluster.cluster_id] = missing
         self._missing[cluster.cluster_id] = missing
+        self._lasting[cluster.cluster_id] = shortfalls(cluster, replace(outlook, passing=()))
 
     def reservations(self) -> list[Reservation]:
         """What is missing of the configured capacity, and when."""
         return [one for missing in list(self._missing.values()) for one in missing]
+
+    def lasting(self) -> list[Reservation]:
+        """The same without what may be free again at any time."""
+        return [one for missing in list(self._lasting.values()) for one in missing]
 
 
 def _is_news(before: list[Reservation], now: list[Reservation]) -> bool:

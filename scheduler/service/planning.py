@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from scheduler.core.baseline import freeze_baseline
-from scheduler.core.capacity import build_capacity
+from scheduler.core.capacity import Reservation, build_capacity
 from scheduler.core.data_moves import DataMoves
 from scheduler.core.fleet import Fleet
 from scheduler.core.job import (
@@ -233,9 +233,9 @@ class Planning:
         return replace(self._requests.of(record, now), held=record.placement if stays else None)
 
     def _following(self, records: Iterable[JobRecord], now: datetime) -> Following:
-        slot = timedelta(seconds=self._policy.slot_s)
         grid = SlotGrid.around(now, slot_s=self._policy.slot_s, horizon_s=self._policy.horizon_s)
-        return Following(records, now=now, slot_end=grid.origin_at + slot)
+        slot_end = grid.origin_at + timedelta(seconds=self._policy.slot_s)
+        return Following(records, now=now, slot_end=slot_end)
 
     def _make(self, snapshot: PlanSnapshot) -> Plan:
         """A plan that starts from the prices of the one before."""
@@ -307,10 +307,9 @@ class Planning:
 
     def _give_up(self, record: JobRecord, now: datetime) -> JobRecord:
         is_waiting = record.state in (_S.QUEUED, _S.PLANNED, _S.HELD) and not record.runs
-        is_waiting = (
-            is_waiting and record.job.native is None
-        )  # that one its cluster starts, though late
-        if not is_waiting or now < record.job.deadline_at:
+        # A job of its user's own is started by its cluster, though late.
+        is_ours = record.job.native is None
+        if not (is_waiting and is_ours) or now < record.job.deadline_at:
             return record
         return self._lifecycle.change(
             record, _S.MISSED, kind="missed", reason=record.reason or "the deadline passed"
@@ -411,8 +410,8 @@ class Planning:
     def _squeeze(self, request: PlanRequest, refused: Unplaced, job: Job) -> Placement:
         """A last try for a job that does not fit: plan all waiting jobs anew together with it."""
         now = self._clock.now()
+        records = [*self._view, *self._admitted.values()]
         if refused.reason is UnplacedReason.NO_CAPACITY or job.after:
-            records = [*self._view, *self._admitted.values()]
             following = self._following(records, now)
             movable = [record for record in records if is_movable(record, now, following)]
             if len(movable) <= _FULL_REPLAN_UP_TO:
@@ -429,6 +428,12 @@ class Planning:
                     is_whole = had | {asked.job_id} <= found.keys()
                     if is_whole and not late_ones(plan, movable) and is_in_time(found, asked):
                         return found[asked.job_id]
+        if (lasting := self._outlooks.lasting()) != self._outlooks.reservations():
+            # What may be free again at any time is no reason to refuse it.
+            hoped = WindowSearch(self._snapshot(records, (), now, lasting)).place(request)
+            if isinstance(hoped, Placement):
+                return hoped
+            refused = hoped
         raise infeasible(request, refused, job)
 
     def _current_search(self) -> WindowSearch:
@@ -476,18 +481,20 @@ class Planning:
         return self._snapshot(records, (), self._clock.now())
 
     def _snapshot(
-        self, fixed: Iterable[JobRecord], requests: tuple[PlanRequest, ...], now: datetime
+        self,
+        fixed: Iterable[JobRecord],
+        requests: tuple[PlanRequest, ...],
+        now: datetime,
+        missing: Iterable[Reservation] | None = None,
     ) -> PlanSnapshot:
         grid = SlotGrid.around(now, slot_s=self._policy.slot_s, horizon_s=self._policy.horizon_s)
-        reservations = [
-            reservation for record in fixed for reservation in reservations_of(record, grid, now)
-        ]
-        reservations += self._outlooks.reservations()
+        taken = [one for record in fixed for one in reservations_of(record, grid, now)]
+        taken += self._outlooks.reservations() if missing is None else missing
         return PlanSnapshot(
             now=now,
             fleet=self._fleet,
             forecast=self._forecaster.matrix(grid),
-            capacity=build_capacity(grid.finer(_FINEST_S), self._fleet, reservations),
+            capacity=build_capacity(grid.finer(_FINEST_S), self._fleet, taken),
             requests=requests,
             is_fail_open=True,
         )

@@ -1,6 +1,7 @@
 """What is free: no more than the settings say, than nodes have, and than quotas leave."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
 
@@ -16,6 +17,7 @@ from adapters.cluster.kube_capacity import (
 )
 from adapters.cluster.kube_objects import KubeDevice
 from adapters.cluster.kube_refusals import KubeRefusedError
+from scheduler.core.timegrid import Window
 from tests.fakes.loopback_http import Exchange, LoopbackServer, json_reply
 from tests.unit.cluster.kube_api import client_to, close_all, status_reply
 
@@ -202,6 +204,18 @@ def test_start_of_a_device_that_the_settings_have_no_more_is_no_news() -> None:
         capacity = world.capacity(server)
         capacity.note_unstarted("B200", 2, "2 Insufficient nvidia.com/gpu.")
         assert not any(capacity.missing().values())
+
+
+def test_outlook_tells_what_no_node_has_from_what_may_be_free_again() -> None:
+    world = World()
+    world.nodes = [node("a"), node("b", gpu="a100")]
+    world.quotas = [quota("requests.nvidia.com/gpu", "6", "5")]
+    window = Window(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 1, tzinfo=UTC))
+    with LoopbackServer(world) as server:
+        told = world.capacity(server).outlook("east", window)
+    assert {one.accelerator: one.gpus for one in told.taken} == {"CPU": 70, "H100": 4}
+    assert {one.accelerator: one.gpus for one in told.passing} == {"H100": 3, "A100": 3}
+    assert {one.window for one in (*told.taken, *told.passing)} == {window}
 
 
 def test_scarce_is_only_what_is_named_in_full() -> None:

@@ -299,7 +299,7 @@ def test_run_that_no_node_can_take_says_so_is_given_back_and_may_be_tried_again(
         assert "0/2 nodes are available" in back.detail
         assert cluster.free_devices()["CPU"] == 8
         # Plans are told that three are not there, for a while.
-        (missing,) = cluster.outlook().taken
+        (missing,) = cluster.outlook().passing
         assert (missing.accelerator, missing.gpus, missing.window.duration_s) == ("CPU", 6, 3600)
         cluster._devices["CPU"] = module.KubeDevice(resource="cpu")
         assert runs.start("exit 4") == ref
@@ -309,11 +309,12 @@ def test_run_that_no_node_can_take_says_so_is_given_back_and_may_be_tried_again(
 def test_outlook_tells_what_a_quota_does_not_leave(runs: Runs, quota: Callable[..., None]) -> None:
     cluster = runs.cluster
     assert isinstance(cluster, KubernetesCluster)
-    assert cluster.outlook().taken == ()
+    assert cluster.outlook().passing == ()
     quota(**{"requests.nvidia.com/gpu": "1"})
     cluster._capacity._seen = None
-    (missing,) = cluster.outlook().taken
+    (missing,) = cluster.outlook().passing
     assert (missing.accelerator, missing.gpus) == ("H100", 1)
+    assert cluster.outlook().taken == ()
     assert cluster.outlook().totals == {"CPU": 8, "H100": 2}
 
 

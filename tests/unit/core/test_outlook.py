@@ -52,6 +52,11 @@ def test_what_is_configured_beyond_what_there_is_is_always_missing() -> None:
     assert free[0].tolist() == [5, 3, 3, 5, 5]
 
 
+def test_what_passes_is_missing_as_well() -> None:
+    told = Outlook(totals={"H100": 8}, taken=(taken(2, 0, 2),), passing=(taken(1, 1, 3),))
+    assert [one.gpus for one in shortfalls(cluster(gpus=8), told)] == [2, 3, 1]
+
+
 @pytest.mark.parametrize("held", [taken(2, 0, 3, "A100"), taken(2, 0, 0)])
 def test_other_hardware_and_no_time_take_nothing(held: Reservation) -> None:
     assert missing(8, 8, held) == []

@@ -2,10 +2,11 @@
 
 from datetime import timedelta
 
+import pytest
 import structlog
 
 from scheduler.core.capacity import Reservation
-from scheduler.core.errors import ClusterUnavailableError, StoreError
+from scheduler.core.errors import ClusterUnavailableError, InfeasibleError, StoreError
 from scheduler.core.fleet import Fleet
 from scheduler.core.job import JobState
 from scheduler.core.outlook import Outlook
@@ -71,6 +72,32 @@ def test_news_of_the_cluster_moves_what_was_planned(make: Make) -> None:
     placement = world.record(record).placement
     assert placement is not None
     assert placement.window.start_at == START + timedelta(hours=14)
+
+
+def test_what_passes_is_gone_round_but_refuses_no_job(make: Make) -> None:
+    cluster = shared()
+    world = make(clusters={"c-de": cluster}, clock=cluster.clock)
+    cluster.told = Outlook(totals={"H100": 2}, passing=held(2, 0, 14).taken)
+    world.cycle.tick()
+    roomy = world.submit("roomy", hours=2, gpus=2)
+    tight = world.submit("tight", hours=2, gpus=2, patience=1)
+    for _ in range(2):
+        first, second = (world.record(one).placement for one in (roomy, tight))
+        assert first is not None
+        assert second is not None
+        assert first.window.start_at == START + timedelta(hours=14)
+        assert second.window.end_at <= START + timedelta(hours=3)
+        world.cycle.tick()
+
+
+def test_what_no_node_has_refuses_a_job_though_something_else_passes(make: Make) -> None:
+    cluster = shared()
+    world = make(clusters={"c-de": cluster}, clock=cluster.clock)
+    lasting, passing = held(1, 0, 14).taken, held(1, 0, 14).taken
+    cluster.told = Outlook(totals={"H100": 2}, taken=lasting, passing=passing)
+    world.cycle.tick()
+    with pytest.raises(InfeasibleError, match="no allowed cluster is free"):
+        world.submit("wide", hours=2, gpus=2, patience=1)
 
 
 def test_a_silent_cluster_is_planned_with_its_last_word() -> None:
