@@ -429,7 +429,7 @@ class Planning:
                     is_whole = had | {asked.job_id} <= found.keys()
                     if is_whole and not late_ones(plan, movable) and is_in_time(found, asked):
                         return found[asked.job_id]
-        raise infeasible(request, refused, job)
+        raise infeasible(request, refused, job, self._fleet)
 
     def _current_search(self) -> WindowSearch:
         now = self._clock.now()
