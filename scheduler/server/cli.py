@@ -127,6 +127,10 @@ def list_(
     ]
     columns = ("id", "state", "region", "start", "deadline", "reason")
     print_rows(output, {"schema": "gridtide/jobs/v1", "jobs": jobs}, columns, rows)
+    if after is not None:
+        say(
+            f"these are the {len(jobs)} newest; there are more: --limit {10 * limit} shows more of them"
+        )
 
 
 @app.command()

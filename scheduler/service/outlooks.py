@@ -12,6 +12,7 @@ from scheduler.core.capacity import Reservation
 from scheduler.core.errors import ClusterUnavailableError
 from scheduler.core.fleet import Cluster, Fleet
 from scheduler.core.outlook import shortfalls
+from scheduler.core.planner.snapshot import Unplaced, UnplacedReason
 from scheduler.ports import ClusterAdapter, ForeseeingCluster
 
 _log = structlog.get_logger(__name__)
@@ -73,6 +74,21 @@ class Outlooks:
     def lasting(self) -> list[Reservation]:
         """The same without what may be free again at any time."""
         return [one for missing in list(self._lasting.values()) for one in missing]
+
+    def told(self, refused: Unplaced) -> Unplaced:
+        """With what clusters say is missing, where that may be why there is no room."""
+        if refused.reason is not UnplacedReason.NO_CAPACITY:
+            return refused
+        most = dict[tuple[str, str], int]()
+        for one in self.lasting():
+            row = one.cluster_id, one.accelerator
+            most[row] = max(one.gpus, most.get(row, 0))
+        words = [
+            f"{cluster} says that up to {gpus} {name} are missing"
+            for (cluster, name), gpus in sorted(most.items())
+            if gpus
+        ]
+        return replace(refused, detail="; ".join([refused.detail, *words]))
 
 
 def _is_news(before: list[Reservation], now: list[Reservation]) -> bool:

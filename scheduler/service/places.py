@@ -6,13 +6,15 @@ from typing import Final
 
 from scheduler.core.capacity import Reservation
 from scheduler.core.errors import InfeasibleError
+from scheduler.core.fleet import Fleet
 from scheduler.core.job import WAITING_STATES, Job, JobId, JobRecord, JobState, Placement, Wanted
-from scheduler.core.planner.snapshot import Plan, PlanRequest, Unplaced
+from scheduler.core.planner.snapshot import Plan, PlanRequest, Unplaced, UnplacedReason
 from scheduler.core.timegrid import SlotGrid, format_instant
 from scheduler.service.dependencies import Following
 from scheduler.service.progress import held_stretches
 
 _S: Final = JobState
+_LIMITS: Final = ("max_carbon_g", "max_cost", "min_renewable_share")
 
 
 def late_ones(plan: Plan, records: Sequence[JobRecord]) -> set[str]:
@@ -81,19 +83,42 @@ def is_stale(record: JobRecord, now: datetime) -> bool:
     return now > segment.start_at + (segment.end_at - segment.start_at) / 4
 
 
-def infeasible(request: PlanRequest, refused: Unplaced, job: Job) -> InfeasibleError:
-    """That a new job cannot end in time, and when it could."""
+def infeasible(request: PlanRequest, refused: Unplaced, job: Job, fleet: Fleet) -> InfeasibleError:
+    """Why a new job cannot end in time, by the field that keeps it from it, and when it could."""
     finish_at = refused.earliest_finish_at
+    field, value, valid = _cause(request, refused, job, fleet)
     after = f" after {', '.join(job.after)}" if job.after else ""
-    when = (
-        f"; the earliest finish possible now is {format_instant(finish_at)}"
-        if finish_at
-        else "; nothing in the horizon has room for it"
-    )
+    if finish_at is not None:
+        when = f"; the earliest finish possible now is {format_instant(finish_at)}"
+    else:
+        when = f"; {valid}" if valid else "; nothing in the horizon has room for it"
     return InfeasibleError(
-        f"deadline: {format_instant(request.deadline_at)} cannot be met{after}: {refused.detail}{when}",
-        field="deadline",
-        value=format_instant(request.deadline_at),
+        f"{field}: {value} cannot be {'met' if field == 'deadline' else 'had'}{after}: {refused.detail}{when}",
+        field=field,
+        value=value,
+        valid=valid,
         reason=str(refused.reason),
         earliest_finish=format_instant(finish_at) if finish_at else None,
     )
+
+
+def _cause(
+    request: PlanRequest, refused: Unplaced, job: Job, fleet: Fleet
+) -> tuple[str, str, str | None]:
+    """The field, its value, and what it could be."""
+    match refused.reason:
+        case UnplacedReason.NOT_ALLOWED:
+            asked = " or ".join(f"{one.accelerator}:{one.gpus}" for one in job.options)
+            there = [
+                f"{accelerator}:{gpus} on {cluster.cluster_id}"
+                for cluster in fleet
+                if job.allows(cluster)
+                for accelerator, gpus in cluster.capacity
+            ]
+            return "resources", asked, f"there are {', '.join(there) or 'no clusters'}"
+        case UnplacedReason.OVER_LIMIT:
+            limits = {name: getattr(job.limits, name) for name in _LIMITS}
+            name, value = next((name, value) for name, value in limits.items() if value is not None)
+            return name, f"{value:g}", None
+        case _:
+            return "deadline", format_instant(request.deadline_at), None

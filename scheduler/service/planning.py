@@ -434,7 +434,7 @@ class Planning:
             if isinstance(hoped, Placement):
                 return hoped
             refused = hoped
-        raise infeasible(request, refused, job)
+        raise infeasible(request, self._outlooks.told(refused), job, self._fleet)
 
     def _current_search(self) -> WindowSearch:
         now = self._clock.now()

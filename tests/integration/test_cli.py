@@ -55,6 +55,13 @@ def test_submit_prints_the_expected_start_and_saving(run: Run, service: Service)
     assert (record.job.workdir, record.job.submitted_from) == (None, str(Path.cwd()))
 
 
+def test_list_says_when_there_are_more(run: Run, service: Service) -> None:
+    for _ in range(3):
+        submit(run)
+    assert "there are more" in run("list", "--limit", "2").err
+    assert run("list", "--limit", "3").err == ""
+
+
 def test_same_job_as_table_json_and_csv(run: Run, service: Service) -> None:
     made = submit(run, "--format", "json").json()
     assert made["name"] == "train"

@@ -58,7 +58,13 @@ def test_submitted_job_is_there_with_placement_and_baseline(world: Api) -> None:
         ({"min_renewable_share": 0.5}, 422, "invalid_job", "renewable shares"),
         ({"env": {"GRIDTIDE_JOB_ID": "x"}}, 422, "invalid_job", "set by Gridtide"),
         ({"patience": None}, 422, "invalid_job", "deadline"),
-        ({"resources": {"accelerators": "H100:9"}}, 409, "infeasible", "enough devices"),
+        (
+            {"resources": {"accelerators": "H100:9"}},
+            409,
+            "infeasible",
+            "resources: H100:9 cannot be had",
+        ),
+        ({"max_carbon_g": 0.001}, 409, "infeasible", "max_carbon_g: 0.001 cannot be had"),
     ],
 )
 def test_bad_job_gets_one_clear_problem_and_changes_nothing(
