@@ -116,7 +116,11 @@ class KubeBook(Generic[_J]):
         except KubeSilentError as error:
             raise self.unavailable(error) from error
         # Not put into the copy: it may be another's, of the same name.
-        return self._parse(document)
+        try:
+            return self._parse(document)
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+            why = f"{self._kind.path(self._namespace, name)} cannot be read: {error!r}"
+            raise self.unavailable(KubeSilentError(why, was_sent=True)) from error
 
     def pods_of(self, job: KubeJob) -> list[KubePod]:
         """Every pod of the Job that is known, also those that are gone.

@@ -97,6 +97,11 @@ class NativeBooks:
             return self._seen(job)
         return next((one for one in book.jobs.gone(uid) if one.end), None)
 
+    def unread(self, ref: str) -> str | None:
+        """Why the Job cannot be read as it is now; None where it can, or is not there."""
+        place, name, _ = parse_ref(ref)
+        return self._books[place].jobs.unread(name) if place in self._books else None
+
     def find(self, ref: str) -> KubeNative | None:
         """The Job as it is there now, by the copy, or else by the cluster's word."""
         place, name, uid = parse_ref(ref)

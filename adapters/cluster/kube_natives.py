@@ -240,7 +240,8 @@ class KubeNatives:
         found = {}
         for name in names:
             ref = ref_of(name)
-            if (why := silent.get(parse_ref(ref)[0])) is not None:
+            why = silent.get(parse_ref(ref)[0]) or self._books.unread(ref)
+            if why is not None:
                 found[name] = RunStatus(
                     name=name, ref=ref, state=RunState.PENDING, detail=why, is_stale=True
                 )

@@ -8,7 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+import structlog
+
 from adapters.cluster.kube_client import KubeClient, Listing
+from adapters.cluster.kube_kinds import part
 from adapters.cluster.kube_refusals import (
     KubeError,
     KubeRefusedError,
@@ -17,6 +20,7 @@ from adapters.cluster.kube_refusals import (
     refusal_of_status,
 )
 
+_log = structlog.get_logger(__name__)
 Document = dict[str, Any]
 MAX_GONE: Final = 20_000
 """Owners whose gone objects are remembered, at most."""
@@ -70,7 +74,8 @@ class KubeMirror(Generic[_T]):
         chance: source of jitter.
 
     A broken watch, a server that forgets history, errors inside the stream and times without an answer end
-    in another list; `trouble` says that the last try failed, and how.
+    in another list; `trouble` says that the last try failed, and how. An object that cannot be read is left out and
+    logged; it stays in the copy as it was read last, if it ever was, and `unread` says why.
     """
 
     def __init__(  # noqa: PLR0913 - named, each once, where copies are made
@@ -97,6 +102,7 @@ class KubeMirror(Generic[_T]):
         self._by_owner: dict[str, dict[str, _T]] = {}
         self._gone: OrderedDict[str, dict[str, _T]] = OrderedDict()
         self._put_s: dict[str, float] = {}
+        self._unread: dict[str, str] = {}
         self._trouble: KubeError | None = None
         self._has_listed = False
         self._version: str | None = None
@@ -136,6 +142,11 @@ class KubeMirror(Generic[_T]):
         """The object of that name."""
         with self._lock:
             return self._items.get(name)
+
+    def unread(self, name: str) -> str | None:
+        """Why the object of that name cannot be read as it is now; None where it can, or is not there."""
+        with self._lock:
+            return self._unread.get(name)
 
     def items(self) -> list[_T]:
         """All objects."""
@@ -208,14 +219,23 @@ class KubeMirror(Generic[_T]):
 
     def _replace(self, listing: Listing, began_s: float) -> list[tuple[_T | None, _T | None]]:
         """Takes a list for everything there is, but for what was put since it was asked for."""
-        found = {item.name: item for item in map(self._parsed, listing.items)}
+        found, unread = dict[str, _T](), dict[str, str]()
+        for document in listing.items:
+            item = self._parsed(document, unread)
+            if item is not None:
+                found[item.name] = item
         changes = list[tuple[_T | None, _T | None]]()
         with self._lock:
             fresh = {name for name, put_s in self._put_s.items() if put_s >= began_s}
             self._put_s = {name: self._put_s[name] for name in fresh}
+            self._unread = unread
             for name, item in list(self._items.items()):
                 now = found.get(name)
-                if name not in fresh and (now is None or now.owner != item.owner):
+                if (
+                    name not in fresh
+                    and name not in unread
+                    and (now is None or now.owner != item.owner)
+                ):
                     self._remove(item)
                     changes.append((item, None))
             for name, item in found.items():
@@ -243,23 +263,40 @@ class KubeMirror(Generic[_T]):
         self.events += 1
         if kind == "ERROR":
             raise refusal_of_status(document)
-        version = (document.get("metadata") or {}).get("resourceVersion")
         if kind != "BOOKMARK":
-            item = self._parsed(document)
-            if kind == "DELETED":
-                self._leave(item.name, item.owner, last=item)
-            else:
-                self._arrive(item)
+            self._take_object(document, is_gone=kind == "DELETED")
+        version = part(document, "metadata").get("resourceVersion")
         if version:
             self._version = str(version)
 
-    def _parsed(self, document: Document) -> _T:
+    def _take_object(self, document: Document, *, is_gone: bool) -> None:
+        unread = dict[str, str]()
+        item = self._parsed(document, unread)
+        if item is None and is_gone:
+            # Which one has gone, the next list tells; from where the watch was, the same event would come again.
+            self._version = None
+            raise KubeSilentError(next(iter(unread.values())), was_sent=True)
+        with self._lock:
+            self._unread |= unread
+            if item is not None:
+                self._unread.pop(item.name, None)
+        if item is not None and is_gone:
+            self._leave(item.name, item.owner, last=item)
+        elif item is not None:
+            self._arrive(item)
+
+    def _parsed(self, document: Document, unread: dict[str, str]) -> _T | None:
+        """The object; None, with its names and the reason in `unread`, where it cannot be read."""
         try:
             return self._parse(document)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            # Said, and tried again: a copy that silently stopped would be believed for ever.
-            why = f"{self._path} has an object that cannot be read ({error})"
-            raise KubeSilentError(why, was_sent=True) from error
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+            meta = part(document, "metadata")
+            name = str(meta.get("name"))
+            why = f"{self._path}/{name} cannot be read: {error!r}"
+            _log.warning("object_unreadable", path=self._path, name=name, error=repr(error))
+            # A copy knows pods of some kinds by their uids.
+            unread |= {name: why, str(meta.get("uid")): why}
+            return None
 
     def _arrive(self, item: _T) -> None:
         with self._lock:

@@ -343,6 +343,9 @@ class KubernetesCluster:
         return self._gate.seen(job) if job is not None and self._is_ours(job, name) else None
 
     def _look(self, name: str) -> RunStatus | None:
+        ref = object_name(name, self._prefix)
+        if (why := self._book.jobs.unread(ref)) is not None:
+            return RunStatus(name=name, ref=ref, state=RunState.PENDING, detail=why, is_stale=True)
         job = self._find_ours(name)
         if job is None:
             return self._absent(name)

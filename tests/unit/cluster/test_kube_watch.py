@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+import structlog
 
 from adapters.cluster.kube_client import path_of
 from adapters.cluster.kube_records import KubePod, parse_pod
@@ -168,14 +169,54 @@ def test_deletion_of_a_former_object_of_that_name_leaves_the_new_one() -> None:
         assert [one.name for one in mirror.gone("job-1")] == ["a"]
 
 
-def test_object_that_cannot_be_read_is_a_trouble_and_not_the_end_of_the_watch() -> None:
-    odd = {"metadata": {"name": "odd"}, "status": {"conditions": [1]}}
-    script = ScriptedLists([odd])
-    with mirrored(script) as (mirror, _, _):
-        wait_until(lambda: "cannot be read" in str(mirror.trouble()), "it is said")
-        script.items = [pod("a")]
-        wait_until(lambda: mirror.trouble() is None, "it is well again")
-        assert names(mirror) == ["a"]
+def odd(name: str, version: int = 10) -> Document:
+    return pod(name, version) | {"status": {"conditions": [1]}}
+
+
+def test_object_that_cannot_be_read_is_left_out_and_the_others_are_followed() -> None:
+    script = ScriptedLists([odd("x"), pod("a")], [[event("ADDED", pod("b", 11))]])
+    with structlog.testing.capture_logs() as logs, mirrored(script) as (mirror, _, _):
+        script.is_quiet.wait(10)
+        assert (names(mirror), mirror.trouble()) == (["a", "b"], None)
+        assert "pods/x cannot be read" in str(mirror.unread("x"))
+        assert mirror.unread("a") is None
+    assert [one["name"] for one in logs if one["event"] == "object_unreadable"] == ["x"]
+
+
+def test_object_that_cannot_be_read_any_more_stays_as_it_was_until_it_can() -> None:
+    first = ScriptedLists([pod("a"), pod("b")])
+    events = [
+        event("MODIFIED", odd("a", 11)),
+        event("ADDED", pod("c", 12)),
+        error_event(410, "Expired"),
+    ]
+    watch = ScriptedLists([], [events])
+    then = ScriptedLists([odd("a", 11), pod("c", 12)], [[event("MODIFIED", pod("a", 14))]])
+    go = threading.Event()
+
+    def late(to: Exchange) -> None:
+        go.wait(10)
+        then(to)
+
+    with mirrored(then, first, watch, then, late) as (mirror, _, _):
+        wait_until(lambda: mirror.lists == 2 and names(mirror) == ["a", "c"], "it is listed again")
+        assert mirror.unread("a") is not None
+        assert [one.version for one in mirror.items() if one.name == "a"] == ["1"]
+        assert [one.name for one in mirror.gone("job-1")] == ["b"]
+        go.set()
+        then.is_quiet.wait(10)
+        assert mirror.unread("a") is None
+        assert [one.version for one in mirror.items() if one.name == "a"] == ["14"]
+
+
+def test_deletion_that_cannot_be_read_is_followed_by_another_list_and_not_by_itself() -> None:
+    first = ScriptedLists([pod("a"), pod("b")])
+    watch = ScriptedLists([], [[event("DELETED", odd("a", 12))]])
+    then = ScriptedLists([pod("b")])
+    with mirrored(then, first, watch) as (mirror, _, _):
+        then.is_quiet.wait(10)
+        assert (mirror.lists, names(mirror), mirror.trouble()) == (2, ["b"], None)
+    assert then.lists == 1
 
 
 def test_watch_that_is_refused_for_its_version_is_followed_by_another_list() -> None:

@@ -96,7 +96,10 @@ def test_what_no_node_has_refuses_a_job_though_something_else_passes(make: Make)
     lasting, passing = held(1, 0, 14).taken, held(1, 0, 14).taken
     cluster.told = Outlook(totals={"H100": 2}, taken=lasting, passing=passing)
     world.cycle.tick()
-    with pytest.raises(InfeasibleError, match=r"no allowed cluster is free .*; c-de says that up to 1 H100 are missing"):
+    with pytest.raises(
+        InfeasibleError,
+        match=r"no allowed cluster is free .*; c-de says that up to 1 H100 are missing",
+    ):
         world.submit("wide", hours=2, gpus=2, patience=1)
 
 
