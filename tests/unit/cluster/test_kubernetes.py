@@ -145,6 +145,19 @@ def test_creation_in_doubt_that_arrived_is_found(runs: Runs, bed: KubeBed) -> No
     assert runs.until(RunState.ENDED).exit_code == 3
 
 
+def test_run_that_was_in_doubt_and_found_is_lost_at_once_where_it_is_deleted(
+    runs: Runs, bed: KubeBed
+) -> None:
+    runs.cluster.free_devices()
+    bed.fault("east", afterServing=True, drop=True, count=3, match="POST .*/jobs")
+    with pytest.raises(DispatchUncertainError):
+        runs.start("sleep 60")
+    ref = runs.until(RunState.RUNNING).ref
+    bed.admin("east").delete(f"{JOBS}/{ref}", grace_s=0)
+    lost = runs.until(RunState.LOST)
+    assert (lost.is_stale, lost.detail) == (False, "its Job was deleted, not by Gridtide")
+
+
 def test_cluster_that_does_not_answer_is_unavailable_and_nothing_was_started(
     runs: Runs, bed: KubeBed
 ) -> None:
