@@ -1,7 +1,7 @@
 """Changes at a user's job: only on what was seen, so that nobody's change is overwritten; and events that say so."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -10,6 +10,8 @@ from adapters.cluster.kube_native_record import KubeNative, parse_native
 from adapters.cluster.kube_refusals import KubeRefusedError, KubeSilentError, Refusal
 
 _MAX_NAME: Final = 200
+MAX_REPEATED: Final = 100
+"""Characters of a value that a message repeats: annotations and events hold only so much."""
 _MAX_MESSAGE: Final = 1000
 """Of an event; the API takes 1024 characters."""
 _CHANGED: Final = (Refusal.MISSING, Refusal.CONFLICT)
@@ -49,6 +51,15 @@ def change(
         if is_other or error.kind in _CHANGED:
             return None
         raise
+
+
+def shortened(message: str, values: Iterable[str]) -> str:
+    """The message, which may repeat these values of a user, with no more than the beginning of each."""
+    for value in values:
+        for text in {value, repr(value)[1:-1]}:
+            if len(text) > MAX_REPEATED:
+                message = message.replace(text, f"{text[:MAX_REPEATED]}…")
+    return message
 
 
 def note_event(

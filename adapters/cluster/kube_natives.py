@@ -16,7 +16,7 @@ from adapters.cluster.kube_events import PodlessReasons
 from adapters.cluster.kube_guard import STARTED, KubeGuard
 from adapters.cluster.kube_native_books import NativeBooks
 from adapters.cluster.kube_native_devices import find_wanted
-from adapters.cluster.kube_native_hand import Notes
+from adapters.cluster.kube_native_hand import Notes, shortened
 from adapters.cluster.kube_native_record import (
     ADOPTED,
     BY_USER,
@@ -134,7 +134,11 @@ class KubeNatives:
         self._start_overdue(here)
         listed = [job for job in self._books.jobs(here) if _is_up_to_us(job)]
         self._seen_s = {job.ref: self._seen_s.get(job.ref, self._wall()) for job in listed}
-        natives = [self._native(job) for job in listed]
+        natives = [
+            self._native(job)
+            for job in listed
+            if ADOPTED in job.marks or job.ref not in self._aside
+        ]
         return sorted(natives, key=lambda one: (one.submitted_at, one.ref))
 
     def adopt(self, ref: str, *, job_id: str, guard_at: datetime) -> None:
@@ -152,15 +156,21 @@ class KubeNatives:
                 REFUSED_WORDS: None,
             }
 
-        self._change(ref, marks)
+        self._mind(ref, lambda: self._change(ref, marks))
+        job = self._books.find(ref)
+        if job is not None and ADOPTED not in job.marks:
+            self._require_written(ref)
 
     def refuse(self, ref: str, why: str) -> None:
         """See `AdoptingCluster`."""
+        known = self._books.find(ref)
+        why = why if known is None else shortened(why, known.words.values())
 
         def marks(job: KubeNative) -> Notes | None:
             return None if job.is_refused else {REFUSED: why, REFUSED_WORDS: job.digest}
 
-        self._change(ref, marks, event=("GridtideRefused", why))
+        self._mind(ref, lambda: self._change(ref, marks, event=("GridtideRefused", why)))
+        self._require_written(ref)
 
     def tell(self, ref: str, news: News, words: str) -> None:
         """See `TellingCluster`."""
@@ -351,6 +361,10 @@ class KubeNatives:
             if not isinstance(cause, KubeRefusedError) or cause.kind not in _OF_THE_JOB:
                 raise
             self._aside[ref] = (self._wall() + ASIDE_S, f"{_label(ref)}: {cause}")
+
+    def _require_written(self, ref: str) -> None:
+        if ref in self._aside:
+            raise self._unavailable(_label(ref), f"cannot be changed: {self._aside[ref][1]}")
 
     def troubles(self) -> list[str]:
         """Jobs that could not be changed, and why."""

@@ -350,7 +350,9 @@ class KubernetesCluster:
         if job is None:
             return self._absent(name)
         self._known[name] = job.name
-        self._doubtful_s.pop(name, None)  # it was created: from now on one that is not there was deleted
+        self._doubtful_s.pop(
+            name, None
+        )  # it was created: from now on one that is not there was deleted
         pods = self._book.pods_of(job)
         if has_left(job, pods):
             job = self._with_outcome(job, pods)

@@ -71,6 +71,36 @@ def test_adopting_what_runs_does_nothing(steered: Steer, user: KubeUser) -> None
     assert user.note(job.ref, "adopted") is None
 
 
+def test_refusal_repeats_only_the_beginning_of_what_its_user_wrote(
+    steered: Steer, user: KubeUser
+) -> None:
+    value = "7'x" * 60_000
+    job = steered(ASK | {"patience": value})
+    for text in (value, f"patience: {value!r} is no duration"):
+        job.cluster.refuse(job.ref, text)
+        said = user.note(job.ref, "refused")
+        assert said is not None
+        assert len(said) < 200
+        user.annotate(job.ref, **{"refused-words": None})
+        wait_until(lambda: job.is_listed, "it is open again")
+
+
+def test_job_of_which_the_server_takes_no_mark_rests_and_is_told(
+    steered: Steer, user: KubeUser
+) -> None:
+    job = steered(ASK | {"name": "n" * 262_000})
+    asked = job.cluster._client.link.requests
+    with pytest.raises(
+        ClusterUnavailableError, match=r"cannot be changed: .* may not be more than"
+    ):
+        job.cluster.refuse(job.ref, "no " * 100)
+    assert not job.is_listed
+    with pytest.raises(ClusterUnavailableError, match="cannot be changed"):
+        job.adopt(ahead(hours=1))
+    assert job.cluster._client.link.requests == asked + 1
+    assert user.is_suspended(job.ref)
+
+
 def test_job_that_is_not_ours_any_more_is_not_started(steered: Steer) -> None:
     job = steered()
     job.adopt(ahead(hours=1), job_id="another")
