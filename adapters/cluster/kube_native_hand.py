@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from adapters.cluster.kube_client import KubeClient, path_of
-from adapters.cluster.kube_native_record import KubeNative, parse_native
+from adapters.cluster.kube_native_record import MARKS, MARKS_OF, KubeNative, parse_native
 from adapters.cluster.kube_refusals import KubeRefusedError, KubeSilentError, Refusal
 
 _MAX_NAME: Final = 200
@@ -33,11 +33,12 @@ def change(
     Raises:
         KubeRefusedError, KubeSilentError: it could not be changed.
     """
+    copied: Notes = dict.fromkeys(MARKS) if job.is_copied else {}
     patch: dict[str, Any] = {
         "metadata": {
             "uid": job.owner,
             "resourceVersion": job.version,
-            "annotations": dict(notes),
+            "annotations": {**copied, **notes, MARKS_OF: job.owner},
         }
     }
     if suspend is not None and not job.queue:

@@ -47,12 +47,14 @@ REFUSED_WORDS: Final = f"{PREFIX}/refused-words"
 """Mark: digest of what it asked for when it was refused."""
 CANCELLED: Final = f"{PREFIX}/cancelled"
 """Mark: it was cancelled in Gridtide."""
+MARKS_OF: Final = f"{PREFIX}/marks-of"
+"""Mark: uid of the job that the marks were made for; a copy of it has them, too, but they say nothing of the copy."""
 BY_USER: Final = " by its user"
 """Ends `RELEASED` of one that its user has started."""
 HOLD: Final = f"{PREFIX}/hold"
 """Its user's, and ours where its user has suspended it: it is not to start."""
 _OWN: Final = (ADOPTED, GUARD, WORDS_OF, SINCE, RELEASED, GIVEN_BACK, PAUSED, SPANS, STATUS)
-MARKS: Final = (*_OWN, REFUSED, REFUSED_WORDS, CANCELLED)
+MARKS: Final = (*_OWN, REFUSED, REFUSED_WORDS, CANCELLED, MARKS_OF)
 """What we write."""
 _NO_WORDS: Final = frozenset({*MARKS, HOLD, RUN, DEVICES, ENDING, OUTCOME})
 _KUEUE: Final = "kueue.x-k8s.io"
@@ -98,6 +100,7 @@ class KubeNative(KubeJob):
         digest: of all that it asks for; another one means that it was changed.
         is_child: another job or controller made it, and steers it.
         is_leaving: it is being deleted.
+        is_copied: the marks at it were made for another job, and are not among `marks`.
     """
 
     kind: KubeKind
@@ -110,6 +113,7 @@ class KubeNative(KubeJob):
     digest: str
     is_child: bool
     is_leaving: bool
+    is_copied: bool = False
 
     @property
     def ref(self) -> str:
@@ -189,23 +193,27 @@ def parse_native(document: Document, kind: KubeKind = JOB) -> KubeNative:
         for key, value in notes.items()
         if key not in _NO_WORDS
     }
+    is_copied = notes.get(MARKS_OF, job.owner) != job.owner
+    counted = (HOLD,) if is_copied else (*MARKS, HOLD)
+    marks = {key: value for key, value in notes.items() if key in counted}
     groups, limit_s = tuple(map(_group, forms)), terms.get("activeDeadlineSeconds")
     other = _barrier(document, kind, forms) or (_SIGNAL if "signal" in words else "")
     known = {one.name: getattr(job, one.name) for one in fields(KubeJob)}
     # Until the controller has seen a start, the Job itself tells of its creation, or of an earlier start.
-    released_s = seconds(notes.get(RELEASED, "").removesuffix(BY_USER))
+    released_s = seconds(marks.get(RELEASED, "").removesuffix(BY_USER))
     return KubeNative(
         **(known | {"began_s": max(job.began_s, released_s or 0.0)}),
         kind=kind,
         namespace=str(meta.get("namespace")),
         words={} if RUN in notes else words,
-        marks={key: value for key, value in notes.items() if key in (*MARKS, HOLD)},
+        marks=marks,
         groups=groups,
         limit_s=limit_s,
         barrier=other or (queue_barrier(job.queue) if job.queue else ""),
         digest=_digest(words, _told_of(groups, job.queue), limit_s, other or job.queue),
         is_child=_find_owner(meta) is not None,
         is_leaving="deletionTimestamp" in meta,
+        is_copied=is_copied,
     )
 
 

@@ -101,6 +101,25 @@ def test_job_of_which_the_server_takes_no_mark_rests_and_is_told(
     assert user.is_suspended(job.ref)
 
 
+def test_copy_of_a_job_that_ran_is_a_new_job(steered: Steer, user: KubeUser) -> None:
+    job = steered()
+    job.adopt(ahead(hours=1))
+    job.submit()
+    job.until(RunState.RUNNING)
+    notes = user.job(job.ref)["metadata"]["annotations"]
+    copied = {key.removeprefix("gridtide.dev/"): text for key, text in notes.items()}
+    assert "released" in copied
+    copy = steered(copied)
+    found = copy.native()
+    assert (found.job_id, found.guard_at, found.is_held) == (None, None, False)
+    copy.adopt(ahead(hours=2), job_id="other")
+    assert user.note(copy.ref, "released") is None
+    assert user.note(copy.ref, "status") is None
+    assert not copy.native().is_held
+    copy.submit("other")
+    copy.until(RunState.RUNNING)
+
+
 def test_job_that_is_not_ours_any_more_is_not_started(steered: Steer) -> None:
     job = steered()
     job.adopt(ahead(hours=1), job_id="another")

@@ -7,7 +7,9 @@ import pytest
 from adapters.cluster.kube_native_devices import find_wanted
 from adapters.cluster.kube_native_record import (
     ADOPTED,
+    GUARD,
     HOLD,
+    MARKS_OF,
     PAUSED,
     RELEASED,
     WORDS_OF,
@@ -241,3 +243,14 @@ def test_labels_of_a_flavor_that_kueue_adds_are_no_change_of_its_users() -> None
 def test_job_that_came_by_multikueue_is_its_manager_clusters() -> None:
     labels = {"kueue.x-k8s.io/queue-name": "q", "kueue.x-k8s.io/multikueue-origin": "m"}
     assert "manager cluster has decided" in native(labels=labels).barrier
+
+
+def test_marks_that_were_made_for_another_job_say_nothing_of_its_copy() -> None:
+    marks = {ADOPTED: "j", GUARD: "2026-03-03T00:00:00Z", RELEASED: "2026-03-04T00:00:00Z"}
+    own = native(notes={**marks, MARKS_OF: "u-1"})
+    assert (own.is_copied, own.is_by_hand, own.marks[ADOPTED]) == (False, True, "j")
+    copy = native(notes={**marks, MARKS_OF: "u-0", HOLD: "true"})
+    assert (copy.is_copied, copy.is_by_hand) == (True, False)
+    assert copy.marks == {HOLD: "true"}, "its user's word is as good as it was"
+    assert copy.began_s == native().began_s
+    assert copy.words == native().words
