@@ -163,7 +163,7 @@ class WindowSearch:
         return None
 
     def earliest(self, request: PlanRequest, *, ignores_deadline: bool = False) -> Placement | None:
-        """The placement that ends first, whatever it emits; None where nothing has room."""
+        """The placement that ends first, the cleanest of those that do; None where nothing has room."""
         asked = (
             replace(request, deadline_at=self._grid.end_at, start_by_at=None)
             if ignores_deadline
@@ -172,11 +172,15 @@ class WindowSearch:
         found = [candidate for choice in asked.choices if (candidate := self._first(asked, choice))]
         if not found:
             return None
-        first = min(
-            found,
-            key=lambda one: (one.start_s + one.choice.duration_s, one.choice.cluster.cluster_id),
+        first_s = min(one.start_s + one.choice.duration_s for one in found)
+        return min(
+            (
+                self._placement(request, one)
+                for one in found
+                if one.start_s + one.choice.duration_s == first_s
+            ),
+            key=lambda one: (one.planned_g is None, one.planned_g or 0.0, one.cluster_id),
         )
-        return self._placement(request, first)
 
     def at(self, request: PlanRequest, choice: Choice) -> Placement | None:
         """The placement of this choice at its earliest start, ignoring capacity and deadline.

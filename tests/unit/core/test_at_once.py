@@ -27,6 +27,12 @@ def test_it_starts_where_room_comes_first() -> None:
     assert found.planned_g == 100  # 1 kW for 2 h at 50 g/kWh
 
 
+def test_of_clusters_where_room_comes_at_the_same_time_the_cleanest_is_taken() -> None:
+    found = search().at_once(request(clusters=BOTH))
+    assert found is not None
+    assert (found.cluster_id, hours_of(found)) == ("c-fr", [(0, 2)])
+
+
 def test_where_nothing_has_room_its_first_choice_is_taken() -> None:
     found = search(de_until=48, fr_until=48).at_once(request(clusters=BOTH, deadline=3))
     assert found is not None
