@@ -329,7 +329,8 @@ def test_a_silent_cluster_or_a_missing_right_stops_nothing(site: Site, fault: st
 def hold_everything(site: Site, hours: float) -> None:
     window = Window(START, START + timedelta(hours=hours))
     held = Reservation(cluster_id="c-de", accelerator="H100", gpus=2, window=window)
-    site.world.planning._outlooks._missing["c-de"] = [held]
+    outlooks = site.world.planning._outlooks
+    outlooks._missing["c-de"] = outlooks._lasting["c-de"] = [held]
     site.world.planning._outlooks._version += 1
 
 
