@@ -7,7 +7,7 @@ from typing import Final
 
 from adapters.cluster.kube_kinds import JOB, Document, KubeKind, part, parts
 from scheduler.core.errors import InvalidInputError
-from scheduler.core.timegrid import as_utc
+from scheduler.core.timegrid import within_reach
 
 PREFIX: Final = "gridtide.dev"
 RUN: Final = f"{PREFIX}/run"
@@ -227,7 +227,7 @@ def seconds(stamp: object) -> float | None:
         return None
     try:
         at = datetime.fromisoformat(stamp)
-        return as_utc(at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+        return within_reach(at if at.tzinfo else at.replace(tzinfo=UTC), field="time").timestamp()
     except (ValueError, InvalidInputError):
         return None
 

@@ -21,12 +21,18 @@ from scheduler.core.terms import (
     ResourceOption,
     require,
 )
-from scheduler.core.timegrid import Window, as_utc, format_instant
+from scheduler.core.timegrid import Window, format_instant, within_reach
 from scheduler.core.units import format_duration
 
 JobId = NewType("JobId", str)
 
 NAME_FORM: Final = "1 to 63 of a-z, 0-9 and -, beginning and ending with a letter or digit"
+_TIMES: Final = {
+    "submitted_at": "submitted_at",
+    "deadline_at": "deadline",
+    "earliest_start_at": "not_before",
+}
+"""What users call them."""
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -153,10 +159,11 @@ class Job:
     kubernetes: JobKubernetes | None = None
 
     def __post_init__(self) -> None:
-        for name in ("submitted_at", "deadline_at", "earliest_start_at"):
-            object.__setattr__(self, name, as_utc(getattr(self, name), field=name))
+        for name, said in _TIMES.items():
+            object.__setattr__(self, name, within_reach(getattr(self, name), field=said))
         if self.start_by_at is not None:
-            object.__setattr__(self, "start_by_at", as_utc(self.start_by_at, field="start_by"))
+            start_by_at = within_reach(self.start_by_at, field="start_by")
+            object.__setattr__(self, "start_by_at", start_by_at)
         require(_NAME.fullmatch(self.name) is not None, "name", self.name, NAME_FORM)
         require(
             bool(self.command) and bool(self.command[0]),

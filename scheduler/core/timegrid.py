@@ -15,7 +15,7 @@ def as_utc(at: datetime, *, field: str = "time") -> datetime:
     """The same instant in UTC.
 
     Raises:
-        InvalidInputError: the time has no offset, so its instant is unknown; or it is centuries away.
+        InvalidInputError: the time has no offset, so its instant is unknown; or none in UTC.
     """
     if at.tzinfo is None:
         raise InvalidInputError(
@@ -24,15 +24,28 @@ def as_utc(at: datetime, *, field: str = "time") -> datetime:
             value=at.isoformat(),
             valid="ISO 8601 with an offset",
         )
-    # Well within what can be reckoned with, whatever is added to it or taken from it.
+    try:
+        return at.astimezone(UTC)
+    except OverflowError as error:
+        raise _beyond(at, field) from error
+
+
+def within_reach(at: datetime, *, field: str) -> datetime:
+    """The same instant in UTC, well within what can be reckoned with, whatever is added to it or taken from it.
+
+    Raises:
+        InvalidInputError: it is centuries away, or has no offset.
+    """
     if not FIRST_YEAR <= at.year <= LAST_YEAR:
-        raise InvalidInputError(
-            f"{field}: {at.isoformat()} is no time from the year {FIRST_YEAR} to {LAST_YEAR}",
-            field=field,
-            value=at.isoformat(),
-            valid=f"a time from the year {FIRST_YEAR} to {LAST_YEAR}",
-        )
-    return at.astimezone(UTC)
+        raise _beyond(at, field)
+    return as_utc(at, field=field)
+
+
+def _beyond(at: datetime, field: str) -> InvalidInputError:
+    valid = f"a time from the year {FIRST_YEAR} to {LAST_YEAR}"
+    return InvalidInputError(
+        f"{field}: {at.isoformat()} is not {valid}", field=field, value=at.isoformat(), valid=valid
+    )
 
 
 def parse_instant(text: str, *, field: str = "time") -> datetime:

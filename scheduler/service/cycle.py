@@ -3,11 +3,13 @@
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
 import structlog
+from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
@@ -232,7 +234,8 @@ class Cycle:
             now = datetime.now(UTC)  # noqa: TID251 - APScheduler's timers run on the wall clock
             # A stream of wakes must not keep it ticking all the time: as long a rest as the last tick took.
             rest = timedelta(seconds=min(self._last_tick_s, self._pace.tick_every_s))
-            scheduler.modify_job("tick", next_run_time=now + rest)
+            with suppress(JobLookupError):  # it was stopped meanwhile
+                scheduler.modify_job("tick", next_run_time=now + rest)
 
     def stop(self) -> None:
         """Stops the timers and lets the running tick end; fetches may go on for a while. Jobs go on."""
