@@ -255,7 +255,7 @@ def test_what_does_not_start_is_given_back_while_there_is_time(
     assert job.is_listed, "it waits again"
     assert not job.native().is_held
     assert user.is_suspended(job.ref)
-    assert wide.outlook().taken, "fewer are believed to be there"
+    assert wide.outlook().passing, "fewer are believed to be there"
     # Once it is late it stays with Kubernetes, which starts it as soon as it can.
     job.adopt(ahead(seconds=-1))
     wait_until(lambda: not job.is_listed, "a look starts it")
