@@ -158,6 +158,7 @@ def _keys(schema: dict[str, Any]) -> set[str]:
     return found
 
 
+@pytest.mark.slow  # on a new machine it compiles
 def test_plan_in_the_readme_is_what_the_program_prints(reader: Reader) -> None:
     shown = README.split("snapshot.example.json\n```\n\n```text\n")[1].split("```")[0]
     printed = reader.type("TZ=UTC gridtide plan --snapshot configs/snapshot.example.json")

@@ -13,6 +13,7 @@ import pytest
 
 from tests.fakes.loopback_http import LoopbackServer, refused_url, silence
 
+pytestmark = pytest.mark.slow
 STOPS_WITHIN_S = 5.0
 
 

@@ -1,7 +1,8 @@
 """Kueue in the simulated clusters: queues, checks and workers as an administrator makes them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import yaml
 
 from adapters.cluster.kube_client import KubeClient
+from adapters.cluster.kube_refusals import KubeRefusedError, Refusal
 from adapters.cluster.kueue_checks import vouch_for
 from tests.unit.cluster.kube_world import NAMESPACE, KubeBed, running_bed
 from tests.unit.cluster.runs import wait_until
@@ -136,15 +138,26 @@ def install(bed: KubeBed, name: str) -> None:
     checks = {"apiGroups": ["kueue.x-k8s.io"], "resources": ["admissionchecks"], "verbs": ["get"]}
     status = checks | {"resources": ["admissionchecks/status"], "verbs": ["patch"]}
     meta = {"name": "gridtide-check"}
-    admin.create(f"{rbac}/clusterroles", {"metadata": meta, "rules": [checks, status]})
-    admin.create(
-        f"{rbac}/clusterrolebindings",
-        {
-            "metadata": meta,
-            "roleRef": {"kind": "ClusterRole", "name": "gridtide-check"},
-            "subjects": [{"kind": "User", "name": "gridtide"}],
-        },
-    )
+    binding = {
+        "metadata": meta,
+        "roleRef": {"kind": "ClusterRole", "name": "gridtide-check"},
+        "subjects": [{"kind": "User", "name": "gridtide"}],
+    }
+    # Other tests of this bed may have granted it before.
+    with suppress_known():
+        admin.create(f"{rbac}/clusterroles", {"metadata": meta, "rules": [checks, status]})
+    with suppress_known():
+        admin.create(f"{rbac}/clusterrolebindings", binding)
+
+
+@contextmanager
+def suppress_known() -> Iterator[None]:
+    """Lets pass that something is there already, and nothing else."""
+    try:
+        yield
+    except KubeRefusedError as error:
+        if error.kind is not Refusal.EXISTS:
+            raise
 
 
 def stay(is_true: Callable[[], bool], what: str, for_s: float = 0.5) -> None:

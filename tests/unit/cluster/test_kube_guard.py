@@ -202,7 +202,8 @@ def test_look_starts_what_is_due_once_whoever_looks(
     soon, later = in_time(now, minutes=2), in_time(now, hours=2)
     first, second = (user.create(soon, script=appended(ran, name)) for name in ("a", "b"))
     waiting = user.create(later, script=appended(ran, "c"))
-    looks = [watch(now).look(NAMESPACE, JOB) for _ in range(2)]
+    # Not before they were created, by the server's clock.
+    looks = [watch(now + timedelta(seconds=30)).look(NAMESPACE, JOB) for _ in range(2)]
     started = [label for look in looks for label in look.started]
     assert sorted(started) == sorted(f"{NAMESPACE}/{name}" for name in user.names[:2])
     assert all(not look.failed for look in looks)
@@ -220,7 +221,7 @@ def test_change_between_list_and_start_is_not_overwritten(
     seen = parse_native(user.job(ref))
     user.annotate(ref, hold="true")
     missed = list[object]()
-    swept = watch(now).sweep([seen], missed=missed.append)
+    swept = watch(now + timedelta(seconds=30)).sweep([seen], missed=missed.append)
     assert (swept.started, missed) == ((), [seen])
     assert user.is_suspended(ref)
 
@@ -233,7 +234,7 @@ def test_one_that_cannot_be_started_keeps_no_other_from_it(
     bed, name = running_bed(), bad.split("/")[1]
     bed.fault("east", status=422, count=1, match=f"PATCH .*/jobs/{name}")
     try:
-        swept = watch(now).look(NAMESPACE, JOB)
+        swept = watch(now + timedelta(seconds=30)).look(NAMESPACE, JOB)
     finally:
         bed.fault("east")
     assert swept.started == (f"{NAMESPACE}/{good.split('/')[1]}",)

@@ -74,7 +74,7 @@ def test_wrong_pauses_name_the_field(name: str) -> None:
 
 def test_naive_times_are_refused_by_name() -> None:
     for name in ("submitted_at", "deadline_at", "earliest_start_at", "start_by_at"):
-        with pytest.raises(InvalidInputError, match=r"deadline|submitted|start"):
+        with pytest.raises(InvalidInputError, match=r"deadline|submitted|not_before|start_by"):
             job(**{name: datetime(2026, 3, 3)})
 
 
