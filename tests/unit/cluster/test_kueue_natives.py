@@ -130,7 +130,10 @@ def name_of(job: Steered) -> str:
 
 
 def is_quiet(job: Steered, admin: KueueAdmin) -> bool:
-    return job.is_listed and admin.is_active(name_of(job)) is False
+    """Held, and what it had of the quota given back."""
+    workload = admin.workload(name_of(job)) or {}
+    is_empty = "admission" not in workload.get("status", {})
+    return job.is_listed and admin.is_active(name_of(job)) is False and is_empty
 
 
 def test_adopted_job_is_held_inactive_without_quota_and_started_when_it_is_due(
