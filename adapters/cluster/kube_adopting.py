@@ -176,8 +176,8 @@ class AdoptingKubernetesCluster(KubernetesCluster):
         self._natives.join(_LEAVE_S)
         super().close()
 
-    def _taken(self) -> Mapping[str, int]:
-        own, natives = super()._taken(), self._natives.taken()
+    def _taken(self, *, has_begun: bool = False) -> Mapping[str, int]:
+        own, natives = super()._taken(has_begun=has_begun), self._natives.taken()
         return {
             name: own.get(name, 0) + natives.get(name, 0) for name in own.keys() | natives.keys()
         }

@@ -60,11 +60,12 @@ class KubeCapacity:
 
     Args:
         configured: devices of each accelerator, of the settings.
-        taken: devices that our Jobs hold now, by accelerator.
+        taken: devices that our Jobs hold now, or wait for, by accelerator.
+        begun: those of them whose pods have started.
         steady: clock in seconds that is never set.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the settings, and what we hold
         self,
         client: KubeClient,
         *,
@@ -72,6 +73,7 @@ class KubeCapacity:
         configured: Mapping[str, int],
         devices: Mapping[str, KubeDevice],
         taken: Callable[[], Mapping[str, int]],
+        begun: Callable[[], Mapping[str, int]],
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
@@ -79,6 +81,7 @@ class KubeCapacity:
         self._configured = dict(configured)
         self._devices = dict(devices)
         self._taken = taken
+        self._begun = begun
         self._steady = steady
         self._lock = threading.Lock()
         self._seen: _Seen | None = None
@@ -107,11 +110,15 @@ class KubeCapacity:
 
         Also those of which a start that failed has shown that they are not there.
         """
-        free, taken = self.free(), self._taken()
-        return {
-            name: max(0, self._configured[name] - taken.get(name, 0) - self._startable(name, count))
-            for name, count in free.items()
-        }
+        free, taken, begun = self.free(), self._taken(), self._begun()
+        missing = {}
+        for name, count in free.items():
+            # What waits for its pods is no sign that there is something for it: it may be what is tried in vain.
+            held = begun.get(name, 0)
+            waiting = max(0, taken.get(name, 0) - held)
+            there = held + self._startable(name, count + waiting)
+            missing[name] = max(0, self._configured[name] - there)
+        return missing
 
     def outlook(self, cluster_id: str, window: Window) -> Outlook:
         """What is missing in that window; all but what no node has may be free again before it ends.

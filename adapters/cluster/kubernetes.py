@@ -137,6 +137,7 @@ class KubernetesCluster:
             configured=capacity,
             devices=self._devices,
             taken=self._taken,
+            begun=lambda: self._taken(has_begun=True),
         )
 
     @property
@@ -426,18 +427,19 @@ class KubernetesCluster:
 
     # ------------------------------------------------------------------ capacity
 
-    def _taken(self) -> Mapping[str, int]:
+    def _taken(self, *, has_begun: bool = False) -> Mapping[str, int]:
+        """Devices that runs hold or wait for; or of those alone that have a pod which has started."""
         taken = Counter[str]()
         for job in map(self._gate.seen, self._book.jobs.items()):
-            if job.devices is not None and self._is_holding(job):
+            if job.devices is not None and self._is_holding(job, has_begun=has_begun):
                 taken[job.devices[0]] += job.devices[1]
         return taken
 
-    def _is_holding(self, job: KubeJob) -> bool:
-        """Whether its pods have devices, or will."""
-        if job.is_over:
-            return False
-        return not job.is_empty or any(pod.is_live for pod in self._book.pods.members(job.owner))
+    def _is_holding(self, job: KubeJob, *, has_begun: bool) -> bool:
+        """Whether its pods have devices, or (unless `has_begun`) will."""
+        pods = () if job.is_over else self._book.pods.members(job.owner)
+        may_come = not (job.is_over or job.is_empty or has_begun)
+        return may_come or any(pod.is_live and (pod.began_s or not has_begun) for pod in pods)
 
     # ------------------------------------------------------------------ ending
 

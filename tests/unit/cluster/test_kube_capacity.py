@@ -60,6 +60,7 @@ class World:
         self.nodes: list[dict[str, Any]] | None = None
         self.quotas: list[dict[str, Any]] | None = None
         self.taken: dict[str, int] = {}
+        self.begun: dict[str, int] | None = None
         self.now_s = 0.0
 
     def __call__(self, to: Exchange) -> None:
@@ -73,6 +74,7 @@ class World:
             configured=CONFIGURED,
             devices=DEVICES,
             taken=lambda: self.taken,
+            begun=lambda: self.taken if self.begun is None else self.begun,
             steady=lambda: self.now_s,
         )
 
@@ -196,6 +198,18 @@ def test_start_that_failed_costs_others_only_what_was_not_there_and_for_a_while(
         assert capacity.missing()["H100"] == missing
         world.now_s = TOO_MANY_S
         assert capacity.missing()["H100"] == 0
+
+
+def test_what_is_tried_again_is_no_sign_that_there_is_something_for_it() -> None:
+    world = World()
+    with LoopbackServer(world) as server:
+        capacity = world.capacity(server)
+        capacity.note_unstarted("H100", 1, "2 Insufficient nvidia.com/gpu.")
+        assert capacity.missing()["H100"] == 8
+        world.taken, world.begun = {"H100": 1}, {}
+        assert capacity.missing()["H100"] == 8
+        world.begun = {"H100": 1}
+        assert capacity.missing()["H100"] == 7
 
 
 def test_start_of_a_device_that_the_settings_have_no_more_is_no_news() -> None:
