@@ -177,13 +177,13 @@ class _Claims:
             others = self.total
         else:
             jobs = sum(count for (kind, _), count in self.sums.items() if kind == "job")
-            # What a reservation keeps beyond the jobs in it: those are counted already.
+            kept = {of: count for (kind, of), count in self.sums.items() if kind == "kept"}
+            # What a reservation keeps beyond the jobs in it: those are counted already. On a node that is
+            # overbooked not all of them count, and it keeps its own all the same.
             beyond = sum(
-                max(count - self.sums.get(("job", of), 0), 0)
-                for (kind, of), count in self.sums.items()
-                if kind == "kept"
+                max(count - self.sums.get(("job", of), 0), 0) for of, count in kept.items()
             )
-            others = min(jobs, self.most) + beyond
+            others = max(min(jobs, self.most) + beyond, sum(kept.values()))
         return max(min(others, self.total - self.sums.get(("our", ""), 0)), 0)
 
     def changes(self) -> list[tuple[float, tuple[str, str], int]]:

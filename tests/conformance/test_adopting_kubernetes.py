@@ -233,8 +233,8 @@ def test_suspended_by_hand_before_it_began_it_is_held_and_given_back(
     job.submit()
     wait_until(lambda: job.status().state is RunState.PENDING, "its pod waits for a node")
     user.suspend(job.ref)
-    wait_until(lambda: job.is_listed, "that is seen")
-    job.until(RunState.UNSTARTED)
+    # Each look tries again where the Job has changed meanwhile.
+    wait_until(lambda: job.is_listed and job.status().state is RunState.UNSTARTED, "that is seen")
     assert job.native().is_held
     wide.close()
 

@@ -23,7 +23,7 @@ from tests.fakes.redis_server import SYNCED, RedisServer, free_port, running
 pytestmark = pytest.mark.external
 QUICK = RedisTerms(timeout_s=0.3)
 ACL_RIGHTS = (
-    "~{gridtide:default}:* +evalsha +script|load +get +set +del +exists +expire +hset +hget +hmget"
+    "~{gridtide:default}:* +evalsha +script|load +time +get +set +del +exists +expire +hset +hget +hmget"
     " +hexists +zadd +zrem +zrange +zrangebylex +zrevrangebylex +zrangebyscore +xadd +xrange +info +wait"
 )
 
@@ -244,6 +244,8 @@ def test_user_with_the_documented_rights_can_do_everything(server: RedisServer) 
     one = move(queued("a"), JobState.HELD)
     store.update_job(one, event(one, "held"))
     store.put_document("d", "text")
+    assert store.take_lease("ours", for_s=60) == store.lease()
+    store.drop_lease("ours")
     assert store.list_jobs()[0] == store.active_jobs() == [one]
     assert len(store.events(job_id="a", kind="held")) == len(store.events(kind="held")) == 1
     store.close()

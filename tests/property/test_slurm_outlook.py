@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from adapters.cluster.slurm_holdings import SlurmHolding, SlurmReservation
@@ -43,6 +43,34 @@ def share(holding: SlurmHolding, name: str) -> int:
     return each + (holding.nodes.index(name) < rest) if name in holding.nodes else 0
 
 
+def holding(hours: int, cpus: int, reservation: str | None = None) -> SlurmHolding:
+    return SlurmHolding(
+        name="job",
+        is_mine=False,
+        state="RUNNING",
+        end_s=NOW_S + hours * 3600.0,
+        nodes=("n1",),
+        cpus=cpus,
+        reservation=reservation,
+    )
+
+
+# An overbooked node, all of which is reserved.
+@example(
+    [holding(1, 7)],
+    [holding(2, 2, "kept")],
+    [
+        SlurmReservation(
+            name="kept",
+            start_s=NOW_S,
+            end_s=NOW_S + 7200.0,
+            nodes=("n1",),
+            is_whole=True,
+            cpus=0,
+        )
+    ],
+    (frozenset({"MIXED"}), frozenset({"MIXED"})),
+)
 @given(
     st.lists(holdings, max_size=3),
     st.lists(holdings, max_size=5),
