@@ -43,7 +43,12 @@ from scheduler.service.planning import Planning
 _log = structlog.get_logger(__name__)
 _S = JobState
 _MENDS: Final = frozenset(
-    {UnplacedReason.NO_CAPACITY, UnplacedReason.PAST_DEADLINE, UnplacedReason.NO_FORECAST}
+    {
+        UnplacedReason.NO_CAPACITY,
+        UnplacedReason.PAST_DEADLINE,
+        UnplacedReason.PAST_HORIZON,
+        UnplacedReason.NO_FORECAST,
+    }
 )
 """Reasons why a job has no place now that are no reason to leave it without a guard."""
 _NOT_BEGUN: Final = frozenset({_S.QUEUED, _S.PLANNED, _S.HELD})
@@ -191,7 +196,9 @@ class Adopter:
         except InfeasibleError as error:
             reason, finish = error.fields.get("reason"), error.fields.get("earliest_finish")
             # A run that no horizon holds can be neither planned nor followed.
-            is_too_long = reason == UnplacedReason.PAST_DEADLINE and finish is None
+            is_too_long = (reason == UnplacedReason.PAST_DEADLINE and finish is None) or (
+                reason == UnplacedReason.PAST_HORIZON and job.earliest_start_at <= now
+            )
             if reason not in _MENDS or is_too_long:
                 raise
             return self._planning.baseline(job), None

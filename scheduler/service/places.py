@@ -10,6 +10,7 @@ from scheduler.core.fleet import Fleet
 from scheduler.core.job import WAITING_STATES, Job, JobId, JobRecord, JobState, Placement, Wanted
 from scheduler.core.planner.snapshot import Plan, PlanRequest, Unplaced, UnplacedReason
 from scheduler.core.timegrid import SlotGrid, format_instant
+from scheduler.core.units import format_duration
 from scheduler.service.dependencies import Following
 from scheduler.service.progress import held_stretches
 
@@ -120,5 +121,8 @@ def _cause(
             limits = {name: getattr(job.limits, name) for name in _LIMITS}
             name, value = next((name, value) for name, value in limits.items() if value is not None)
             return name, f"{value:g}", None
+        case UnplacedReason.PAST_HORIZON:
+            shortest_s = min(choice.duration_s for choice in request.choices)
+            return "duration", format_duration(shortest_s), "shorter runs, or a longer horizon"
         case _:
             return "deadline", format_instant(request.deadline_at), None

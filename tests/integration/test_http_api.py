@@ -64,6 +64,12 @@ def test_submitted_job_is_there_with_placement_and_baseline(world: Api) -> None:
             "infeasible",
             "resources: H100:9 cannot be had",
         ),
+        (
+            {"duration": "400h", "patience": "900h"},
+            409,
+            "infeasible",
+            "duration: 16d16h cannot be had",
+        ),
         ({"max_carbon_g": 0.001}, 409, "infeasible", "max_carbon_g: 0.001 cannot be had"),
     ],
 )

@@ -315,6 +315,14 @@ class WindowSearch:
                 f"{format_instant(request.deadline_at)}",
                 earliest_finish_at=finish_at,
             )
+        if earliest_s + shortest_s > self._grid.offset_down_s(self._grid.end_at):
+            return Unplaced(
+                job_id=request.job_id,
+                reason=UnplacedReason.PAST_HORIZON,
+                detail=f"a run of {format_duration(shortest_s)} from "
+                f"{format_instant(self._grid.at(earliest_s))} would end after "
+                f"{format_instant(self._grid.end_at)}, and plans look no further ahead",
+            )
         if self._is_limited(request):
             return Unplaced(
                 job_id=request.job_id,

@@ -26,6 +26,7 @@ class UnplacedReason(StrEnum):
 
     NO_CAPACITY = "NO_CAPACITY"  # nowhere free for long enough before the deadline
     PAST_DEADLINE = "PAST_DEADLINE"  # cannot end in time even on an empty fleet
+    PAST_HORIZON = "PAST_HORIZON"  # its run would end later than the plan looks ahead
     NO_FORECAST = "NO_FORECAST"  # no intensity covers any window that has room
     NOT_ALLOWED = "NOT_ALLOWED"  # no cluster that the job may use has the hardware
     OVER_LIMIT = "OVER_LIMIT"  # only places that cost or emit more than the job allows

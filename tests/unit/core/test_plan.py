@@ -151,6 +151,14 @@ def test_job_longer_than_the_horizon_has_no_earliest_finish() -> None:
     assert answer.earliest_finish_at is None
 
 
+@pytest.mark.parametrize(("hours", "length", "earliest"), [(60, "2d12h", 0), (12, "12h", 40)])
+def test_run_that_ends_after_the_plan_says_so(hours: int, length: str, earliest: int) -> None:
+    asked = request(hours=hours, deadline=200, earliest=earliest)
+    answer = refused(snapshot({"DE": DAY}, [asked]))
+    assert (answer.reason, answer.earliest_finish_at) == (UnplacedReason.PAST_HORIZON, None)
+    assert f"a run of {length} " in answer.detail
+
+
 def test_full_fleet_says_no_capacity_and_when_there_is_room() -> None:
     made = snapshot({"DE": DAY}, [request(hours=2, deadline=8)], reserved=[reservation(0, 9)])
     answer = refused(made)

@@ -348,6 +348,20 @@ def test_cluster_that_is_full_beyond_the_horizon_is_no_reason_to_leave_a_job_wit
     assert site.job.placement.window.start_at == CLEAN
 
 
+def test_run_that_no_horizon_holds_is_refused_and_one_that_a_later_one_holds_is_not(
+    site: Site,
+) -> None:
+    far = {"deadline": format_instant(START + timedelta(days=90))}
+    site.cluster.sbatch("7", WORDS | far | {"duration": "1000h"})
+    site.tick()
+    assert "a run of 41d16h" in site.cluster.refused["7"]
+    later = {"not_before": format_instant(START + timedelta(days=60))}
+    site.cluster.sbatch("8", WORDS | far | later)
+    site.tick()
+    assert "8" not in site.cluster.refused
+    assert site.cluster.queue["8"].guard_at is not None
+
+
 def test_guard_is_never_before_the_job_may_start(site: Site) -> None:
     earliest = START + timedelta(hours=15)
     words = WORDS | {"not_before": format_instant(earliest), "duration_p95": "10h"}
