@@ -35,12 +35,16 @@ from adapters.store.refusals import (
     stale,
 )
 from adapters.store.writer import GroupCommitWriter, Write
+from scheduler.core.errors import StoreError
 from scheduler.core.job import JobRecord, JobState
 from scheduler.core.ledger import LedgerEntry
 from scheduler.ports import Check, Event, JobStore, Lease, NewJob
 
 _T = TypeVar("_T")
 _ALL_STATES: Final = frozenset(JobState)
+_TRIAL: Final = "trial"
+"""Document that is written to see whether a file that was full has room again."""
+_TRIAL_BYTES: Final = 65_536
 
 
 class SqliteStore:
@@ -58,6 +62,7 @@ class SqliteStore:
         self._path = path.resolve()
         self._lease: Lease | None = None
         self._active = RecordMemo()
+        self._refusal: StoreError | None = None
         try:
             with ExitStack() as stack:
                 connection = _open(self._path, stack, max_bytes=max_bytes)
@@ -75,7 +80,9 @@ class SqliteStore:
         return "machine"
 
     def checks(self) -> list[Check]:
-        """That it is there, and what acknowledged writes survive."""
+        """That it takes writes, and what those that it acknowledged survive."""
+        if (refusal := self._last_refusal()) is not None:
+            return [Check(subject="store", is_ok=False, detail=refusal.message)]
         detail = "acknowledged writes survive the loss of the machine's power"
         return [Check(subject="store", is_ok=True, detail=detail)]
 
@@ -216,7 +223,22 @@ class SqliteStore:
         self._resources.close()
 
     def _write(self, write: Write[_T]) -> _T:
-        return self._writer.submit(write).result()
+        try:
+            return self._writer.submit(write).result()
+        except StoreError as error:
+            self._refusal = error
+            raise
+
+    def _last_refusal(self) -> StoreError | None:
+        """Why the file took no write; None once there is room again for more than a row."""
+        if self._refusal is not None:
+            try:
+                self.put_document(_TRIAL, "x" * _TRIAL_BYTES)
+                self.put_document(_TRIAL, "")
+            except StoreError as error:
+                return error
+            self._refusal = None
+        return None
 
     def _rows(self, query: tuple[str, Row]) -> list[Row]:
         return self._readers.rows(*query)

@@ -333,6 +333,17 @@ def test_full_file_is_told_and_leaves_nothing_half_written(path: Path) -> None:
     assert stored_ids(path) == acknowledged | {"later"}
 
 
+def test_full_file_is_not_ready_until_there_is_room_again(path: Path) -> None:
+    with closing(SqliteStore(path, max_bytes=400_000)) as store:
+        assert [check.is_ok for check in store.checks()] == [True]
+        fill(store)
+        (check,) = store.checks()
+        assert not check.is_ok
+        assert "is full" in check.detail
+        store._write(lambda file: file.execute("PRAGMA max_page_count = 10000").fetchone())
+        assert [check.is_ok for check in store.checks()] == [True]
+
+
 def test_failing_writes_of_the_disk_lose_nothing_and_the_store_works_again(path: Path) -> None:
     process = start("filler", path)
     output, _ = process.communicate(timeout=30)
