@@ -364,7 +364,8 @@ class Adopter:
             return News.WAITING, f"due, waits for room; {latest}"
         verb = "goes on" if record.runs else "planned for"
         at = "" if placement.planned_g is None else f" at {_mean_g_per_kwh(placement):.0f} g/kWh"
-        return News.PLANNED, f"{verb} {_minute(window.start_at)}{at}, {latest}"
+        start_at = min(window.start_at, guard_at)  # a plan may use the minutes that its guard keeps
+        return News.PLANNED, f"{verb} {_minute(start_at)}{at}, {latest}"
 
     def _placed(self, record: JobRecord, start_at: datetime) -> Placement | None:
         """A placement of what is left to do, in one piece from that time on."""

@@ -1,6 +1,7 @@
 """The places that waiting jobs have: which may be used, moved, or are lost."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -8,14 +9,53 @@ from scheduler.core.capacity import Reservation
 from scheduler.core.errors import InfeasibleError
 from scheduler.core.fleet import Fleet
 from scheduler.core.job import WAITING_STATES, Job, JobId, JobRecord, JobState, Placement, Wanted
-from scheduler.core.planner.snapshot import Plan, PlanRequest, Unplaced, UnplacedReason
+from scheduler.core.planner.search import WindowSearch
+from scheduler.core.planner.snapshot import (
+    Plan,
+    PlanRequest,
+    PlanSnapshot,
+    Unplaced,
+    UnplacedReason,
+)
 from scheduler.core.timegrid import SlotGrid, format_instant
 from scheduler.core.units import format_duration
 from scheduler.service.dependencies import Following
 from scheduler.service.progress import held_stretches
 
 _S: Final = JobState
+_NOT_LATE: Final = frozenset({UnplacedReason.OVER_LIMIT, UnplacedReason.AFTER_UNPLACED})
+"""Reasons that time does not mend: such a job is not placed late, but waits."""
 _LIMITS: Final = ("max_carbon_g", "max_cost", "min_renewable_share")
+
+
+def with_late_ones(snapshot: PlanSnapshot, plan: Plan) -> Plan:
+    """The plan, with jobs whose deadline is lost placed as early as anything is free.
+
+    They were accepted once: late is better than never. But never beyond a limit, or before what they wait for.
+    """
+    late = [
+        one
+        for one in plan.unplaced
+        if one.earliest_finish_at is not None and one.reason not in _NOT_LATE
+    ]
+    if not late:
+        return plan
+    search = WindowSearch(snapshot)
+    for placement in plan.placements:
+        search.take(placement)
+    by_id = {request.job_id: request for request in snapshot.requests}
+    ends = {placement.job_id: placement.window.end_at for placement in plan.placements}
+    placed = list[Placement]()
+    for request in (by_id[one.job_id] for one in late):
+        after = [ends[other] for other in request.after if other in ends]
+        found = search.place_late(replace(request, earliest_at=max([request.earliest_at, *after])))
+        if found is not None:
+            placed.append(found)
+            ends[request.job_id] = found.window.end_at
+    return Plan(
+        placements=(*plan.placements, *placed),
+        unplaced=tuple(one for one in plan.unplaced if one.job_id not in ends),
+    )
 
 
 def late_ones(plan: Plan, records: Sequence[JobRecord]) -> set[str]:

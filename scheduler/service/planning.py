@@ -11,13 +11,15 @@ from scheduler.core.capacity import Reservation, build_capacity
 from scheduler.core.data_moves import DataMoves
 from scheduler.core.fleet import Fleet
 from scheduler.core.job import (
+    ENDED_STATES,
+    ON_CLUSTER_STATES,
     Baseline,
     Job,
     JobRecord,
     JobState,
     Placement,
 )
-from scheduler.core.planner.explain import Explanation, explain, ranked
+from scheduler.core.planner.explain import Explanation, explain, ranked, settled
 from scheduler.core.planner.plan import build_plan
 from scheduler.core.planner.rolling import carried_prices
 from scheduler.core.planner.search import WindowSearch
@@ -45,12 +47,11 @@ from scheduler.service.places import (
     late_ones,
     ran,
     reservations_of,
+    with_late_ones,
 )
 from scheduler.service.requests import Requests
 
 _S = JobState
-_NOT_LATE: Final = frozenset({UnplacedReason.OVER_LIMIT, UnplacedReason.AFTER_UNPLACED})
-"""Reasons that time does not mend: such a job is not placed late, but waits."""
 _FINEST_S: Final = 60
 """Capacity is counted in slots of this length: runs that end within a slot of the plan leave the rest to others."""
 _SHAKING: Final = Shaking(rounds=2, steps=2000)
@@ -208,7 +209,7 @@ class Planning:
         fixed = [record for record in records if record.job.job_id not in moving]
         requests, blocked = self._asked(records, movable, now)
         snapshot = self._snapshot(fixed, requests, now)
-        plan = self._with_late_ones(snapshot, self._make(snapshot))
+        plan = with_late_ones(snapshot, self._make(snapshot))
         return replace(plan, unplaced=(*plan.unplaced, *blocked))
 
     def _asked(
@@ -244,38 +245,6 @@ class Planning:
         if plan.prices is not None:
             self._made = plan
         return plan
-
-    @staticmethod
-    def _with_late_ones(snapshot: PlanSnapshot, plan: Plan) -> Plan:
-        """The plan, with jobs whose deadline is lost placed as early as anything is free.
-
-        They were accepted once: late is better than never. But never beyond a limit, or before what they wait for.
-        """
-        late = [
-            one
-            for one in plan.unplaced
-            if one.earliest_finish_at is not None and one.reason not in _NOT_LATE
-        ]
-        if not late:
-            return plan
-        search = WindowSearch(snapshot)
-        for placement in plan.placements:
-            search.take(placement)
-        by_id = {request.job_id: request for request in snapshot.requests}
-        ends = {placement.job_id: placement.window.end_at for placement in plan.placements}
-        placed = list[Placement]()
-        for request in (by_id[one.job_id] for one in late):
-            after = [ends[other] for other in request.after if other in ends]
-            found = search.place_late(
-                replace(request, earliest_at=max([request.earliest_at, *after]))
-            )
-            if found is not None:
-                placed.append(found)
-                ends[request.job_id] = found.window.end_at
-        return Plan(
-            placements=(*plan.placements, *placed),
-            unplaced=tuple(one for one in plan.unplaced if one.job_id not in ends),
-        )
 
     def _write(self, record: JobRecord, answer: Placement | Unplaced) -> JobRecord:
         if isinstance(answer, Unplaced):
@@ -402,6 +371,8 @@ class Planning:
         """Why the job is placed as it is; None while it has no placement."""
         if record.placement is None:
             return None
+        if record.state in ON_CLUSTER_STATES | ENDED_STATES:
+            return settled(record.placement, record.baseline, state=record.state)
         others = [other for other in records if other.job.job_id != record.job.job_id]
         snapshot = self._snapshot(others, (), self._clock.now())
         request = self.request(record, others)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
-from scheduler.core.job import Baseline, Placement
+from scheduler.core.job import ENDED_STATES, Baseline, JobState, Placement
 from scheduler.core.planner.crowd import Crowd
 from scheduler.core.planner.search import WindowSearch
 from scheduler.core.planner.sentences import compared, grams_text, saving_sentence
@@ -72,10 +72,26 @@ def explain(
         reasons=(
             saving_sentence(chosen, baseline.planned_g, baseline.cluster_id),
             *(crowd.sentences(chosen) if crowd else ()),
-            _runner_up_sentence(chosen, runner_up),
+            _runner_up_sentence(chosen, runner_up) if others else "No other cluster may run it.",
             _now_sentence(chosen, run_now),
             _slack_sentence(chosen, later),
         ),
+    )
+
+
+def settled(chosen: Placement, baseline: Baseline, *, state: JobState) -> Explanation:
+    """What was chosen for a job that nothing else can be chosen for: it is with its cluster, or has ended."""
+    if state in ENDED_STATES:
+        words = f"It is over ({state}): its report tells what it emitted."
+    else:
+        words = f"It is {state}: no other place or hour is looked for while it has this one."
+    return Explanation(
+        chosen=chosen,
+        baseline=baseline,
+        runner_up=None,
+        run_now=None,
+        with_more_slack=None,
+        reasons=(saving_sentence(chosen, baseline.planned_g, baseline.cluster_id), words),
     )
 
 

@@ -292,7 +292,7 @@ def test_explanation_compares_the_choice_the_runner_up_now_and_more_slack() -> N
 
 def test_explanation_of_the_only_cluster_at_its_best_hour() -> None:
     _, second, now, slack = explained(snapshot({"DE": DAY}))
-    assert second == "No other cluster can run it in time."
+    assert second == "No other cluster may run it."
     assert now == "Starting now on c-de would emit 800.0 g, 300.0% more than the choice."
     assert slack == "6 more hours before the deadline would buy nothing."
 
@@ -301,7 +301,7 @@ def test_explanation_without_a_forecast_says_so() -> None:
     made = snapshot({"DE": []}, is_fail_open=True)
     chosen, second, now, slack = explained(made)
     assert chosen.endswith("no forecast covers it, so it starts as early as there is room.")
-    assert second == "No other cluster can run it in time."
+    assert second == "No other cluster may run it."
     assert now == "No forecast covers a start right now."
     assert slack == "No forecast tells what 6 more hours would buy."
 

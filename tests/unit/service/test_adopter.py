@@ -486,6 +486,18 @@ def test_user_is_told_the_plan_once(make: Make) -> None:
     assert len(cluster.told) == 1
 
 
+def test_user_is_never_told_of_a_plan_after_the_latest_start(make: Make) -> None:
+    site, cluster = make_telling(make)
+    deadline = {"deadline": format_instant(CLEAN + timedelta(hours=4))}
+    cluster.sbatch("7", WORDS | deadline)
+    site.tick()
+    assert site.job.placement is not None
+    assert site.job.placement.window.start_at == CLEAN
+    (_, _, words) = cluster.told[-1]
+    assert words.startswith("planned for 2026-03-02T11:58Z at ")
+    assert words.endswith("starts by 2026-03-02T11:58Z at the latest")
+
+
 def test_user_is_told_of_a_hold_and_of_what_comes_after_a_pause(make: Make) -> None:
     site, cluster = make_telling(make)
     paused(site)

@@ -283,7 +283,7 @@ def test_early_end_of_one_job_lets_another_move_into_cleaner_hours(make: Make) -
 
 def test_explanation_names_runner_up_now_and_slack(make: Make) -> None:
     world = make(zones=("DE", "FR"))
-    job = world.submit(hours=4, patience=10)
+    job = world.submit(hours=4, patience=18)
     world.cycle.tick()
     found = world.planning.explain(world.record(job), world.store.active_jobs())
     assert found is not None
@@ -293,6 +293,20 @@ def test_explanation_names_runner_up_now_and_slack(make: Make) -> None:
         "Starting",
         "6",
     ]
+
+
+def test_explanation_of_what_cannot_be_chosen_any_more_offers_nothing_else(make: Make) -> None:
+    world = make(zones=("DE", "FR"))
+    job = world.submit(hours=4, patience=0)
+    told = dict[JobState, str]()
+    for _ in range(6):
+        world.run_for(1)
+        found = world.planning.explain(world.record(job), [])
+        assert found is not None
+        assert (found.runner_up, found.run_now, found.with_more_slack) == (None, None, None)
+        told[world.record(job).state] = found.reasons[1]
+    assert "no other place or hour is looked for" in told[JobState.RUNNING]
+    assert told[JobState.SUCCEEDED].startswith("It is over (succeeded)")
 
 
 def test_new_job_never_takes_the_window_of_one_that_was_admitted(make: Make) -> None:
