@@ -75,6 +75,13 @@ def encode_cursor(submitted_us: int, job_id: str) -> str:
     return base64.urlsafe_b64encode(f"{submitted_us}:{job_id}".encode()).decode().rstrip("=")
 
 
+def page_start(after: str | None, submitted_before: datetime | None) -> tuple[int, str] | None:
+    """Where a page of jobs begins, as `decode_cursor` says it; None for the newest job."""
+    if after is not None:
+        return decode_cursor(after)
+    return None if submitted_before is None else (to_us(submitted_before), "")
+
+
 def decode_cursor(cursor: str) -> tuple[int, str]:
     """Submission in microseconds and job id. Raises InvalidInputError for a foreign cursor."""
     try:

@@ -8,11 +8,11 @@ from typing import Final
 
 from adapters.store.codec import (
     RecordMemo,
-    decode_cursor,
     decode_entry,
     decode_record,
     encode_cursor,
     encode_record,
+    page_start,
     to_us,
 )
 from adapters.store.redis_address import RedisAddress
@@ -44,12 +44,13 @@ from adapters.store.refusals import (
     id_taken,
     key_used,
     no_such_job,
+    not_ended,
     require_limit,
     settled,
     stale,
 )
 from scheduler.core.errors import StoreError
-from scheduler.core.job import ACTIVE_STATES, JobRecord, JobState
+from scheduler.core.job import ACTIVE_STATES, ENDED_STATES, JobRecord, JobState
 from scheduler.core.ledger import LedgerEntry
 from scheduler.ports import Check, Event, Lease, NewJob
 
@@ -127,12 +128,14 @@ class RedisStore:
         *,
         states: frozenset[JobState] | None = None,
         project: str | None = None,
+        submitted_before: datetime | None = None,
         after: str | None = None,
         limit: int = 100,
     ) -> tuple[list[JobRecord], str | None]:
         """A page of jobs, newest submission first, and the cursor of the next page or None."""
         require_limit(limit)
-        bound = "" if after is None else _member(*decode_cursor(after))
+        start = page_start(after, submitted_before)
+        bound = "" if start is None else _member(*start)
         states = _ALL_STATES if states is None else states
         if not states:
             return [], None
@@ -172,6 +175,12 @@ class RedisStore:
             raise no_such_job(job_id)
         if word == "stale":
             raise stale(job_id, version=int(present(rest[0])), expected=expected)
+
+    def remove_jobs(self, job_ids: Sequence[str]) -> None:
+        """Removes jobs that have ended, with their events and idempotency keys; ledger entries stay."""
+        word, *rest = self._call("remove_jobs", len(ENDED_STATES), *sorted(ENDED_STATES), *job_ids)
+        if word == "active":
+            raise not_ended(present(rest[0]))
 
     def add_event(self, event: Event) -> None:
         """Appends an event that changes no job."""

@@ -28,6 +28,7 @@ ScriptName = Literal[
     "list_jobs",
     "put_document",
     "put_entry",
+    "remove_jobs",
     "succeeded_jobs",
     "take_lease",
     "update_job",
@@ -42,6 +43,7 @@ _WRITES: Final = frozenset(
         "import_jobs",
         "put_document",
         "put_entry",
+        "remove_jobs",
         "take_lease",
         "update_job",
     }

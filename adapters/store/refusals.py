@@ -46,6 +46,11 @@ def settled(job_id: str) -> ConflictError:
     )
 
 
+def not_ended(job_id: str) -> ConflictError:
+    """The job may not be removed."""
+    return ConflictError(f"job {job_id} has not ended and cannot be removed", job_id=job_id)
+
+
 def require_limit(limit: int) -> None:
     """Raises InvalidInputError for a limit below 1."""
     if limit < 1:

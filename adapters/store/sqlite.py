@@ -11,10 +11,10 @@ from typing import Final, TypeVar
 from adapters.store import statements
 from adapters.store.codec import (
     RecordMemo,
-    decode_cursor,
     decode_entry,
     decode_record,
     encode_cursor,
+    page_start,
     to_us,
 )
 from adapters.store.database_file import (
@@ -30,6 +30,7 @@ from adapters.store.refusals import (
     id_taken,
     key_used,
     no_such_job,
+    not_ended,
     require_limit,
     settled,
     stale,
@@ -110,12 +111,13 @@ class SqliteStore:
         *,
         states: frozenset[JobState] | None = None,
         project: str | None = None,
+        submitted_before: datetime | None = None,
         after: str | None = None,
         limit: int = 100,
     ) -> tuple[list[JobRecord], str | None]:
         """A page of jobs, newest submission first, and the cursor of the next page or None."""
         require_limit(limit)
-        position = None if after is None else decode_cursor(after)
+        position = page_start(after, submitted_before)
         states = _ALL_STATES if states is None else states
         if not states:
             return [], None
@@ -148,6 +150,15 @@ class SqliteStore:
             connection.executemany(statements.ADD_EVENT, event_rows)
             if put is not None:
                 put(connection)
+
+        self._write(write)
+
+    def remove_jobs(self, job_ids: Sequence[str]) -> None:
+        """Removes jobs that have ended, with their events and idempotency keys; ledger entries stay."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            for job_id in job_ids:
+                _remove_job(connection, job_id)
 
         self._write(write)
 
@@ -284,6 +295,13 @@ def _replace_job(connection: sqlite3.Connection, record: JobRecord, job_row: Row
     if found is None:
         raise no_such_job(job_id)
     raise stale(job_id, version=found[0], expected=expected)
+
+
+def _remove_job(connection: sqlite3.Connection, job_id: str) -> None:
+    if connection.execute(statements.REMOVE_JOB, (job_id,)).rowcount:
+        connection.execute(statements.REMOVE_EVENTS, (job_id,))
+    elif connection.execute(statements.FIND_VERSION, (job_id,)).fetchone():
+        raise not_ended(job_id)
 
 
 def _entry_write(entry: LedgerEntry) -> Write[None]:

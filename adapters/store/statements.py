@@ -29,6 +29,8 @@ LIST_SUCCEEDED: Final = (
     "SELECT record FROM jobs WHERE state = 'succeeded' AND project = ?"
     " AND json_extract(record, '$.job.name') = ? ORDER BY submitted_us DESC, job_id DESC LIMIT ?"
 )
+REMOVE_JOB: Final = f"DELETE FROM jobs WHERE job_id = ? AND state NOT IN ({_ACTIVE})"  # noqa: S608 - our own constants
+REMOVE_EVENTS: Final = "DELETE FROM events WHERE job_id = ?"
 ADD_EVENT: Final = "INSERT INTO events (at_us, kind, job_id, state, detail) VALUES (?, ?, ?, ?, ?)"
 PUT_ENTRY: Final = (
     "INSERT INTO ledger (job_id, submitted_us, is_settled, entry) VALUES (?, ?, ?, ?)"

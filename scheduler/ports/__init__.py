@@ -29,12 +29,14 @@ from scheduler.ports.clusters import (
     TryingCluster,
 )
 from scheduler.ports.intensity import ForecastSource, HistorySource, Quota, SourceInfo
+from scheduler.ports.job_archive import ArchivedJob, JobArchive
 from scheduler.ports.store import Event, JobStore, Lease, NewJob
 from scheduler.ports.weather import WeatherInfo, WeatherSource
 
 __all__ = [
     "NATIVE",
     "AdoptingCluster",
+    "ArchivedJob",
     "Capability",
     "Check",
     "Clock",
@@ -46,6 +48,7 @@ __all__ = [
     "ForeseeingCluster",
     "HistorySource",
     "IntensityArchive",
+    "JobArchive",
     "JobStore",
     "Lease",
     "NativeJob",

@@ -102,10 +102,18 @@ class JobStore(Protocol):
         *,
         states: frozenset[JobState] | None = None,
         project: str | None = None,
+        submitted_before: datetime | None = None,
         after: str | None = None,
         limit: int = 100,
     ) -> tuple[list[JobRecord], str | None]:
         """A page of jobs, newest submission first, and the cursor of the next page or None.
+
+        Args:
+            states: None for all.
+            project: None for all.
+            submitted_before: that instant and later ones are left out; a cursor already stands before it.
+            after: the cursor of a page with the same filters.
+            limit: most jobs of a page.
 
         Raises:
             InvalidInputError: the cursor is not one of ours.
@@ -133,6 +141,16 @@ class JobStore(Protocol):
         Raises:
             StaleRecordError: the stored version is not `record.version - 1`; nothing was written.
             NotFoundError: no such job.
+        """
+        ...
+
+    def remove_jobs(self, job_ids: Sequence[str]) -> None:
+        """Removes jobs that have ended, with their events and idempotency keys; ledger entries stay.
+
+        Ids of jobs that are not stored are passed over.
+
+        Raises:
+            ConflictError: one of them has not ended; nothing was removed.
         """
         ...
 

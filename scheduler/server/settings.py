@@ -103,6 +103,20 @@ class PlanningSettings(Strict):
         return seconds
 
 
+class RetentionSettings(Strict):
+    """How long jobs that have ended stay in the store, and where they go then."""
+
+    ended_jobs: DurationS = Field(description="since their end, at least 1d")
+    archive: Path = Field(description="folder of Parquet files")
+
+    @field_validator("ended_jobs")
+    @classmethod
+    def _is_a_day(cls, keep_s: int) -> int:
+        if keep_s < 86_400:
+            raise ValueError(f"{format_duration(keep_s)} is too short; it must be 1d or longer")
+        return keep_s
+
+
 class IntensitySettings(Strict):
     """Which kilowatt-hours are compared, and where their intensity comes from."""
 
@@ -249,6 +263,9 @@ class Settings(BaseSettings):
     sites: dict[str, str] = Field(default_factory=dict, description="own names of zones")
     data_moves: DataMovesSettings = Field(default_factory=DataMovesSettings)
     clock: ClockSettings | None = None
+    retention: RetentionSettings | None = Field(
+        default=None, description="without it all jobs stay in the store"
+    )
     multikueue: MultiKueueSettings | None = Field(
         default=None, description="what `gridtide dispatcher` nominates"
     )
@@ -315,6 +332,8 @@ def load_settings(path: Path | None) -> Settings:
 def _anchored(settings: Settings, folder: Path) -> Settings:
     """The settings with relative paths taken from the folder of the file, not from the caller's."""
     settings.store.anchored(folder)
+    if settings.retention is not None:
+        settings.retention.archive = folder / settings.retention.archive
     for cluster in settings.clusters:
         _anchor_cluster(cluster, folder, settings.store.path.parent)
     if settings.multikueue is not None and settings.multikueue.kubeconfig is not None:

@@ -1,13 +1,22 @@
-"""Opens the store that the settings ask for. A client of Redis is imported only where one is asked for."""
+"""Opens the store and the archives that the settings ask for. A client of Redis is imported only where one is asked for."""
 
 import os
+from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
+
+from adapters.store.intensity_archive import SqliteIntensityArchive
+from adapters.store.parquet_archive import ParquetArchive
 from adapters.store.sqlite import SqliteStore
 from scheduler.core.errors import InvalidConfigError, StoreError
-from scheduler.ports import Check, JobStore
+from scheduler.ports import Check, Clock, ClusterAdapter, JobStore
+from scheduler.server.settings import RetentionSettings
 from scheduler.server.store_settings import StoreSettings
+from scheduler.service.retention import Retention
+from scheduler.service.sparing_archive import SparingArchive
 
 if TYPE_CHECKING:
     from adapters.store.redis_address import RedisAddress
@@ -26,6 +35,40 @@ def open_store(settings: StoreSettings) -> JobStore:
     from adapters.store.redis import RedisStore  # noqa: PLC0415 - imports the client
 
     return RedisStore(*redis_terms(settings))
+
+
+def open_archive(path: Path) -> SparingArchive:
+    """The archive in that file, with memory to go on in while the file cannot be used."""
+    spare = SqliteIntensityArchive(None)
+    try:
+        return SparingArchive(SqliteIntensityArchive(path), spare)
+    except StoreError as error:
+        # No reason not to plan; `doctor` and the log say it.
+        structlog.get_logger(__name__).error("archive_unusable", error=error.message)
+        return SparingArchive(None, spare, error=error.message)
+
+
+def build_retention(
+    settings: RetentionSettings | None,
+    store: JobStore,
+    clusters: Mapping[str, ClusterAdapter],
+    clock: Clock,
+) -> Retention | None:
+    """What moves ended jobs into the archive; None where all of them stay.
+
+    Raises:
+        InvalidConfigError: Parquet cannot be written here.
+        StoreError: the folder cannot be made.
+    """
+    if settings is None:
+        return None
+    return Retention(
+        store=store,
+        archive=ParquetArchive(settings.archive),
+        clusters=clusters,
+        clock=clock,
+        keep=timedelta(seconds=settings.ended_jobs),
+    )
 
 
 def examine_store(settings: StoreSettings) -> list[Check]:

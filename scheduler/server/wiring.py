@@ -25,7 +25,7 @@ from adapters.hardware_tables import load_hardware
 from adapters.http_client import Stop
 from adapters.store.intensity_archive import SqliteIntensityArchive
 from scheduler.core.data_moves import DataMoves
-from scheduler.core.errors import GridtideError, InvalidConfigError, StoreError
+from scheduler.core.errors import GridtideError, InvalidConfigError
 from scheduler.core.fleet import Cluster, Fleet
 from scheduler.core.hardware import HardwareTable
 from scheduler.core.planner.warm import warm_up
@@ -46,7 +46,7 @@ from scheduler.server.native_jobs import NativeBuilder
 from scheduler.server.settings import ClusterSettings, Settings, load_settings
 from scheduler.server.slurm_routes import build_access, build_other
 from scheduler.server.sources import SourceBuilder, build_weather
-from scheduler.server.stores import examine_store, open_store
+from scheduler.server.stores import build_retention, examine_store, open_archive, open_store
 from scheduler.service.accountant import Accountant
 from scheduler.service.adopter import Adopter
 from scheduler.service.built_in import BuiltIn
@@ -217,6 +217,7 @@ def build_service(settings: Settings, *, schedules: bool = True) -> Service:
             accountant=Accountant(
                 store=led, lifecycle=lifecycle, forecaster=forecaster, clock=clock
             ),
+            retention=build_retention(settings.retention, led, clusters, clock),
         ),
         forecaster=forecaster,
         clock=clock,
@@ -349,17 +350,6 @@ def _source_builder(
 ) -> SourceBuilder:
     kind = (settings.intensity.signal, settings.intensity.scope)
     return SourceBuilder(kind=kind, zone_ids=frozenset(fleet.zone_ids), clock=clock, stop=stop)
-
-
-def open_archive(path: Path) -> SparingArchive:
-    """The archive in that file, with memory to go on in while the file cannot be used."""
-    spare = SqliteIntensityArchive(None)
-    try:
-        return SparingArchive(SqliteIntensityArchive(path), spare)
-    except StoreError as error:
-        # No reason not to plan; `doctor` and the log say it.
-        structlog.get_logger(__name__).error("archive_unusable", error=error.message)
-        return SparingArchive(None, spare, error=error.message)
 
 
 def new_job_id(name: str) -> str:

@@ -24,6 +24,7 @@ from scheduler.service.dispatcher import Dispatcher
 from scheduler.service.forecaster import Forecaster
 from scheduler.service.leadership import Leadership
 from scheduler.service.planning import Planning
+from scheduler.service.retention import Retention
 from scheduler.service.watcher import Watcher
 
 _log = structlog.get_logger(__name__)
@@ -62,6 +63,7 @@ class Stages:
     planning: Planning
     dispatcher: Dispatcher
     accountant: Accountant
+    retention: Retention | None = None
 
 
 class Cycle:
@@ -152,6 +154,10 @@ class Cycle:
         self._stage("tell", lambda: self._stages.adopter.tell(told), None)
         # 8. Which accounts can be settled?
         self._stage("account", self._stages.accountant.run, list[LedgerEntry]())
+        # 9. Which ended so long ago that the store need not hold them?
+        if (retention := self._stages.retention) is not None:
+            waiting = records
+            self._stage("retain", lambda: retention.run(waiting), 0)
         return records
 
     def refresh(self, name: str | None = None) -> None:

@@ -741,6 +741,90 @@ def test_thirty_two_writers_lose_no_update_and_readers_see_no_gap(store: JobStor
     assert [one.job_id for one in store.entries()] == counters
 
 
+# ---------------------------------------------------------------------------------- removing
+
+
+def end(store: JobStore, record: JobRecord, *, entry: LedgerEntry | None = None) -> JobRecord:
+    done = move(record, S.CANCELLED)
+    store.update_job(done, event(done, "cancelled"), entry=entry)
+    return done
+
+
+def test_removed_jobs_are_gone_with_their_events_and_keys_and_nothing_else(store: JobStore) -> None:
+    old, kept = queued("old"), queued("kept", submitted=1)
+    store.add_jobs([new(old, key="k", digest="d"), new(kept, key="l", digest="d")])
+    end(store, old, entry=entry_of("old"))
+    stays = end(store, kept)
+    store.add_event(Event(at=T0, kind="cancelled", job_id=None))
+    store.remove_jobs(["old", "nobody"])
+    with pytest.raises(NotFoundError):
+        store.get_job("old")
+    assert store.list_jobs()[0] == store.list_jobs(states=ENDED_STATES)[0] == [stays]
+    assert store.list_jobs(project="default")[0] == [stays]
+    assert [(one.kind, one.job_id) for one in store.events()] == [
+        ("submitted", "kept"),
+        ("cancelled", "kept"),
+        ("cancelled", None),
+    ]
+    assert store.events(job_id="old") == []
+    assert [one.job_id for one in store.events(kind="cancelled")] == ["kept", None]
+    assert ids_of_entries(store) == ["old"]
+    # Id and key are free again, and the numbers of events go on.
+    newest = store.events()[-1].seq
+    again = store.add_jobs([new(queued("old"), key="k", digest="other")])
+    assert ids(again) == ["old"]
+    (first,) = store.events(job_id="old")
+    assert first.seq > newest
+
+
+def ids_of_entries(store: JobStore) -> list[str]:
+    return [one.job_id for one in store.entries()]
+
+
+def test_job_that_has_not_ended_keeps_all_of_them_from_being_removed(store: JobStore) -> None:
+    over, runs = queued("over"), queued("runs")
+    add(store, over, runs)
+    over = end(store, over)
+    before = store.events()
+    with pytest.raises(ConflictError, match="runs"):
+        store.remove_jobs(["over", "runs"])
+    assert store.get_job("over") == over
+    assert store.events() == before
+
+
+def test_succeeded_jobs_that_were_removed_are_not_learned_from(store: JobStore) -> None:
+    one = queued("a")
+    add(store, one)
+    for state in (S.PLANNED, S.DISPATCHING, S.DISPATCHED, S.RUNNING, S.SUCCEEDED):
+        one = move(one, state)
+        store.update_job(one, event(one, str(state)))
+    assert store.succeeded_jobs(name=one.job.name, project="default") == [one]
+    store.remove_jobs(["a"])
+    assert store.succeeded_jobs(name=one.job.name, project="default") == []
+
+
+def test_what_was_removed_stays_so_after_reopening(open_store: OpenStore) -> None:
+    store = open_store()
+    one, other = queued("a"), queued("b")
+    add(store, one, other)
+    end(store, one)
+    store.remove_jobs(["a"])
+    store.close()
+    again = open_store()
+    assert ids(again.list_jobs()[0]) == ["b"]
+    assert [event.job_id for event in again.events()] == ["b"]
+
+
+def test_jobs_submitted_before_an_instant_are_listed_page_by_page(store: JobStore) -> None:
+    add(store, *(queued(f"j{hour}", submitted=hour) for hour in range(6)))
+    before = T0 + timedelta(hours=4)
+    page, cursor = store.list_jobs(submitted_before=before, limit=3)
+    assert ids(page) == ["j3", "j2", "j1"]
+    rest, end_of_list = store.list_jobs(submitted_before=before, after=cursor, limit=3)
+    assert (ids(rest), end_of_list) == (["j0"], None)
+    assert store.list_jobs(submitted_before=T0)[0] == []
+
+
 # ------------------------------------------------------------------------------------ closing
 
 
@@ -792,6 +876,7 @@ def test_closed_store_refuses_every_call(store: JobStore) -> None:
         store.entries,
         lambda: store.put_document("k", "text"),
         lambda: store.get_document("k"),
+        lambda: store.remove_jobs(["a"]),
     ]
     for call in calls:
         with pytest.raises(StoreError):

@@ -9,6 +9,8 @@ WRITES: Final = frozenset(
         "add_event",
         "put_entry",
         "put_document",
+        "remove_jobs",
+        "write",
         "take_lease",
         "drop_lease",
         "submit",

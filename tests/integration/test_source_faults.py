@@ -22,11 +22,11 @@ from scheduler.ports import SeriesKey
 from scheduler.server.checks import archive_check, source_checks
 from scheduler.server.settings import Settings
 from scheduler.server.sources import SourceBuilder
+from scheduler.server.stores import open_archive
 from scheduler.server.wiring import (
     build_fleet,
     build_forecaster,
     doctor,
-    open_archive,
 )
 from tests.fakes.clock import ManualClock
 from tests.fakes.energy_charts import FakeEnergyCharts

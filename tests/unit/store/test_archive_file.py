@@ -19,7 +19,7 @@ from scheduler.core.forecast import GAP_MG
 from scheduler.core.forecasting.vintages import Vintage
 from scheduler.ports import FetchState
 from scheduler.server.checks import archive_check
-from scheduler.server.wiring import open_archive
+from scheduler.server.stores import open_archive
 from scheduler.service.sparing_archive import SparingArchive
 from tests.conformance.test_intensity_archive import HOUR, KEY, NOW_S, OTHER, run, series, values
 from tests.fakes.broken_archive import BrokenArchive
