@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NAME ?= all
 
-.PHONY: setup demo test test-quick test-external check fmt lint types imports cov bench build clean
+.PHONY: setup compiled demo test test-quick test-external check fmt lint types imports cov bench build clean
 
 setup: $(VENV)/.installed
 
@@ -18,17 +18,21 @@ $(VENV)/.installed: pyproject.toml requirements-dev.lock
 demo: setup
 	$(BIN)/gridtide demo --output build/demo
 
+# The planner's machine code, kept beside its source: no test waits for it, and no two make it at once.
+compiled: setup
+	$(BIN)/python -c "from scheduler.core.planner.warm import warm_up; warm_up()"
+
 # Slow tests keep to the clock: they have the machine to themselves, after the others.
-test: setup
+test: compiled
 	$(BIN)/python -m pytest -m "not external and not slow" -n auto --maxprocesses 4 --cov --cov-report=
 	$(BIN)/python -m pytest -m "not external and slow" --cov --cov-append --cov-report=term:skip-covered
 	$(BIN)/python -m coverage report --include="scheduler/core/*" --fail-under=100
 	@echo "skipped: tests marked external (they need Chromium, Redis and Slurm); run them with: make test-external"
 
-test-quick: setup
+test-quick: compiled
 	$(BIN)/python -m pytest -m "not external and not slow" -q
 
-test-external: setup
+test-external: compiled
 	tests/testbeds/chromium
 	tests/testbeds/charts
 	tests/testbeds/redis up

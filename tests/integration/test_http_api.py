@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from adapters.store.parquet_archive import read_archived
 from scheduler.server.auth import hash_token, new_token
 from scheduler.server.wiring import Service
 from tests.integration.api_world import api, job
@@ -379,3 +381,18 @@ def test_concurrent_submits_all_count_and_none_twice(world: Api) -> None:
     assert {reply.status_code for reply in replies} <= {201, 409}
     accepted = [reply.json()["id"] for reply in replies if reply.status_code == 201]
     assert len(set(accepted)) == len(accepted) == len(service.store.active_jobs())
+
+
+def test_job_that_ended_long_ago_is_in_the_archive(tmp_path: Path) -> None:
+    fast = {"origin_at": "2026-03-02T00:00:00Z", "anchor_wall_s": time.time(), "speed": 50_000}
+    policy = {"ended_jobs": "1d", "archive": "old"}
+    with api(tmp_path, clock=fast, retention=policy) as (client, service):
+        done = client.post("/v1/jobs", json=job(patience="900h")).json()["id"]
+        assert client.delete(f"/v1/jobs/{done}").json()["state"] == "cancelled"
+        while client.get(f"/v1/jobs/{done}").status_code == 200:
+            service.cycle.tick()
+            time.sleep(0.1)
+        (file,) = (tmp_path / "old").iterdir()
+        assert [one.record.job.job_id for one in read_archived(file)] == [done]
+        assert client.get("/v1/jobs").json()["jobs"] == []
+        assert service.cycle.report.failures == 0, service.cycle.report.last_error

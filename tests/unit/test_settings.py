@@ -47,6 +47,8 @@ def _load(tmp_path: Path, text: str) -> Settings:
         (MINIMAL + "server: {prot: 1}", "server.prot: unknown field; did you mean port"),
         (MINIMAL + "server: {host: 0.0.0.0}", "token_hashes"),
         (MINIMAL + "server: {token_hashes: [secret]}", "never the token itself"),
+        (MINIMAL + "retention: {ended_jobs: 23h, archive: a}", "23h is too short"),
+        (MINIMAL + "retention: {ended_jobs: 90d}", "retention.archive: Field required"),
         (MINIMAL + "planning: {slot: 7m}", "divide a day"),
         (MINIMAL + "planning: {slot: 900}", "no unit"),
         (MINIMAL + "intensity: {sources: [{kind: trace}]}", "needs a path"),
@@ -253,6 +255,15 @@ def test_slip_is_refused_though_a_trace_may_have_any_zone(
     with pytest.raises(InvalidConfigError) as caught:
         load_settings(_written(tmp_path, text))
     assert says in caught.value.message
+
+
+def test_archive_of_ended_jobs_is_beside_the_settings(tmp_path: Path) -> None:
+    settings = _load(tmp_path, MINIMAL + "retention: {ended_jobs: 90d, archive: old}")
+    assert settings.retention is not None
+    assert (settings.retention.ended_jobs, settings.retention.archive) == (
+        90 * 86_400,
+        tmp_path / "old",
+    )
 
 
 def test_shipped_example_is_valid() -> None:
