@@ -110,8 +110,9 @@ def open_pools(address: RedisAddress, terms: RedisTerms) -> Pools:
     options = _options(address, terms)
     if address.kind == "sentinel":
         # Sentinels have users of their own, if any: the password of the store is not for them.
-        timeouts = {key: value for key, value in options.items() if key.endswith("_timeout")}
-        sentinel = Sentinel(address.hosts, sentinel_kwargs=timeouts)
+        asked = {key: value for key, value in options.items() if key.endswith("_timeout")}
+        asked |= {"username": terms.sentinel_user, "password": terms.sentinel_password}
+        sentinel = Sentinel(address.hosts, sentinel_kwargs=asked)
         assert address.service is not None
         client = sentinel.master_for(address.service, ssl=address.is_tls, db=address.db, **options)
         return ServerPools(client.connection_pool)

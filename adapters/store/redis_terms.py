@@ -30,12 +30,16 @@ class RedisTerms:
 
     Args:
         password: never in a message.
+        sentinel_user: of the sentinels, which have users of their own; None for the default one.
+        sentinel_password: theirs; None where they ask for none.
         timeout_s: longest time to connect, and to wait for one answer.
         max_connections: so many calls are under way at the same time; further ones wait.
         tries: so often a call is sent at most, where the server does not answer.
     """
 
     password: str | None = field(default=None, repr=False)
+    sentinel_user: str | None = None
+    sentinel_password: str | None = field(default=None, repr=False)
     ca_file: Path | None = None
     timeout_s: float = 5.0
     wait: RedisWait = field(default_factory=RedisWait)

@@ -30,6 +30,26 @@ class WaitSettings(Strict):
         return seconds
 
 
+class SentinelSettings(Strict):
+    """How sentinels want to be asked, where they have users of their own.
+
+    Args:
+        user: the name; None for the default one.
+        password_env: variable that holds the password.
+        password_file: file that holds it instead.
+    """
+
+    user: str | None = Field(default=None, min_length=1)
+    password_env: str | None = None
+    password_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _has_one_password(self) -> Self:
+        if (self.password_env is None) == (self.password_file is None):
+            raise ValueError("password_env and password_file: give one of them")
+        return self
+
+
 class StoreSettings(Strict):
     """What remembers the jobs: an SQLite file, or a Redis server where there is a `url`.
 
@@ -37,6 +57,7 @@ class StoreSettings(Strict):
         path: the SQLite file; what else is kept on this machine is kept beside it, also with a `url`.
         password_env: variable that holds the password of the server.
         password_file: file that holds it instead.
+        sentinel: user and password of the sentinels, with `redis+sentinel://`; else they are asked without.
         ca_file: certificates that the server's is checked against, with `rediss://`; else the system's.
         timeout: longest time to connect, and to wait for an answer.
         lease: so long a process that plans may be silent before another on the same server takes over.
@@ -46,6 +67,7 @@ class StoreSettings(Strict):
     url: str | None = None
     password_env: str | None = None
     password_file: Path | None = None
+    sentinel: SentinelSettings | None = None
     ca_file: Path | None = None
     timeout: DurationS | float = Field(default=5.0, description="seconds, from 0.1 to 300")
     wait: WaitSettings = Field(default_factory=WaitSettings)
@@ -96,6 +118,7 @@ class StoreSettings(Strict):
         given = self.model_fields_set & {
             "password_env",
             "password_file",
+            "sentinel",
             "ca_file",
             "timeout",
             "wait",
@@ -105,6 +128,8 @@ class StoreSettings(Strict):
             raise ValueError(
                 f"{', '.join(sorted(given))}: only with a url; an SQLite file takes none"
             )
+        if self.sentinel is not None and "+sentinel:" not in str(self.url):
+            raise ValueError("sentinel: only with a url that begins with redis+sentinel")
         if self.ca_file is not None and not str(self.url).startswith("rediss"):
             raise ValueError("ca_file: only with a url that begins with rediss")
         return self
@@ -114,5 +139,7 @@ class StoreSettings(Strict):
         self.path = folder / self.path
         if self.password_file is not None:
             self.password_file = folder / self.password_file
+        if self.sentinel is not None and self.sentinel.password_file is not None:
+            self.sentinel.password_file = folder / self.sentinel.password_file
         if self.ca_file is not None:
             self.ca_file = folder / self.ca_file

@@ -100,20 +100,26 @@ def redis_terms(settings: StoreSettings) -> "tuple[RedisAddress, RedisTerms]":
     )
     return parse_address(settings.url), RedisTerms(
         password=read_password(settings.password_env, settings.password_file),
+        sentinel_user=None if settings.sentinel is None else settings.sentinel.user,
+        sentinel_password=None
+        if settings.sentinel is None
+        else read_password(
+            settings.sentinel.password_env, settings.sentinel.password_file, of="store.sentinel"
+        ),
         ca_file=settings.ca_file,
         timeout_s=settings.timeout,
         wait=wait,
     )
 
 
-def read_password(variable: str | None, file: Path | None) -> str | None:
-    """The password of the store; None where none is named. No error repeats it.
+def read_password(variable: str | None, file: Path | None, *, of: str = "store") -> str | None:
+    """The password of the store, or of what else stands under that field; None where none is named. No error repeats it.
 
     Raises:
         InvalidConfigError: it is not there, or the file cannot be read.
     """
     if file is not None:
-        field, where = "store.password_file", str(file)
+        field, where = f"{of}.password_file", str(file)
         try:
             password = file.read_text(encoding="utf-8").strip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
@@ -125,14 +131,14 @@ def read_password(variable: str | None, file: Path | None) -> str | None:
                 valid="a file with one line of text",
             ) from error
     elif variable is not None:
-        field, where = "store.password_env", f"the variable {variable}"
+        field, where = f"{of}.password_env", f"the variable {variable}"
         password = os.environ.get(variable, "")
     else:
         return None
     if not password or "\n" in password:
         raise InvalidConfigError(
-            f"{field}: {where} is {'not one line' if password else 'empty or not there'}; it must hold the password "
-            "of the store",
+            f"{field}: {where} is {'not one line' if password else 'empty or not there'}; it must hold the "
+            f"password of the {of.rpartition('.')[2]}",
             field=field,
             value=variable or str(file),
             valid="one line of text",

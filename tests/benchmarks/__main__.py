@@ -4,7 +4,7 @@ import importlib
 import sys
 
 NAMES = ("windows", "planner", "enqueue", "store", "demo_hours", "forecast", "slurm", "kubernetes")
-ONLY_BY_NAME = ("planner_million",)
+ONLY_BY_NAME = ("planner_million", "sharding")
 """Too long or too big to be part of all."""
 
 

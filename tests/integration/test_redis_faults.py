@@ -391,13 +391,20 @@ def test_store_follows_its_sentinels_to_the_new_primary(
         sentinel = RedisServer(folder)
         sentinel.start(str(config), "--sentinel")
         try:
+            with sentinel.client() as raw:
+                raw.execute_command("ACL", "SETUSER", "reader", "on", ">theirs", "+@all")
+                raw.execute_command("ACL", "SETUSER", "default", "off")
             address = parse_address(f"redis+sentinel://127.0.0.1:{sentinel.port}/ours")
-            store = RedisStore(address, RedisTerms(wait=RedisWait(replicas=1, timeout_s=5)))
+            with pytest.raises(StoreError, match="cannot be reached"):
+                RedisStore(address, QUICK)  # the store's own user is not theirs
+            known = replace(QUICK, sentinel_user="reader", sentinel_password="theirs")
+            waits = replace(known, wait=RedisWait(replicas=1, timeout_s=5))
+            store = RedisStore(address, waits)
             add(store, queued("a"))
             store.close()
-            store = RedisStore(address, QUICK)
+            store = RedisStore(address, known)
             assert store.get_job("a") == queued("a")
-            await_replica_known(sentinel)
+            await_replica_known(sentinel, username="reader", password="theirs")
             server.kill()
             moved = move(queued("a"), JobState.HELD)
             write_until_done(store, moved)
@@ -409,9 +416,9 @@ def test_store_follows_its_sentinels_to_the_new_primary(
             sentinel.kill()
 
 
-def await_replica_known(sentinel: RedisServer) -> None:
+def await_replica_known(sentinel: RedisServer, **user: str) -> None:
     ready = threading.Event()
-    with sentinel.client() as raw:
+    with sentinel.client(**user) as raw:
         for _ in range(400):
             if "slaves=1" in str(raw.execute_command("INFO", "sentinel")).replace(
                 "'slaves': 1", "slaves=1"

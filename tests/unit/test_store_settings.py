@@ -68,6 +68,8 @@ def test_what_is_kept_on_this_machine_stays_beside_the_path(tmp_path: Path) -> N
         ("{url: 'redis://db#A B'}", "no name of a store"),
         ("{url: 'redis://db', password_env: A, password_file: b}", "give one of them"),
         ("{password_env: A}", "store: password_env: only with a url"),
+        ("{url: 'redis://db', sentinel: {password_env: A}}", "sentinel: only with a url that"),
+        ("{url: 'redis+sentinel://a/ours', sentinel: {user: b}}", "give one of them"),
         ("{wait: {replicas: 1}}", "store: wait: only with a url"),
         ("{url: 'redis://db', ca_file: a}", "ca_file: only with a url that begins with rediss"),
         ("{url: 'redis://db', timeout: 0}", "must be from 0.1 s"),
@@ -84,6 +86,25 @@ def test_setting_that_cannot_be_is_refused_without_repeating_a_password(
         load(tmp_path, store)
     assert said in caught.value.message
     assert "hunter2" not in caught.value.message
+
+
+def test_sentinels_have_a_password_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret").write_text("theirs\n", encoding="utf-8")
+    sentinel = "sentinel: {user: reader, password_file: secret}"
+    url = "url: 'redis+sentinel://a/ours', password_env: SECRET"
+    monkeypatch.setenv("SECRET", "hunter2")
+    _, terms = redis_terms(load(tmp_path, f"{{{url}, {sentinel}}}"))
+    assert (terms.password, terms.sentinel_user, terms.sentinel_password) == (
+        "hunter2",
+        "reader",
+        "theirs",
+    )
+    assert "theirs" not in repr(terms)
+    (tmp_path / "secret").unlink()
+    with pytest.raises(InvalidConfigError, match=r"store\.sentinel\.password_file: .*cannot be"):
+        redis_terms(load(tmp_path, f"{{{url}, {sentinel}}}"))
 
 
 def test_password_comes_from_a_file_on_one_line(tmp_path: Path) -> None:

@@ -7,12 +7,13 @@ its cells by Boltzmann weights, which makes the dual smooth; its gradient is fol
 (Nesterov 2005, "Smooth minimization of non-smooth functions") while the temperature falls.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from scheduler.core.planner.arrays import Floats
+from scheduler.core.planner.arrays import Floats, Market
 from scheduler.core.planner.flexible import FlexibleJobs
 from scheduler.core.planner.instance import Instance
 from scheduler.core.planner.kernels import cheapest_sum, running_sums, spread
@@ -25,7 +26,8 @@ _WARM_FROM: Final = 3
 PASSES: Final = 50
 """Steps at each temperature: measured, twice as many change the bound by less than 0.01 %, half as many by 0.1 to 1 %."""
 
-
+LoadAt = Callable[[Floats, float], Floats]
+"""Devices wanted of each row and slot, at prices and a temperature."""
 REFINEMENTS: Final = 60
 """Steps for jobs that do not run whole: each is a search of its own for every one of them."""
 _AHEAD: Final = 0.05
@@ -90,9 +92,9 @@ def find_prices(
     heats = HEATS if start is None else HEATS[_WARM_FROM:]
     prices = np.zeros_like(instance.market.free) if start is None else start.copy()
     best = Prices(prices, prove(instance, prices))
-    mean_g = _mean_grams(instance)
+    mean_g, load_at = mean_grams(instance), load_of(instance)
     for index, heat in enumerate(heats):
-        prices = _descend(instance, prices, heat * mean_g, passes)
+        prices = descend(instance.market, load_at, prices, heat_g=heat * mean_g, passes=passes)
         watch.tell("prices", (index + 1) / len(heats))
         is_last = watch.is_over()
         if is_last or index >= len(heats) - PROVEN:
@@ -104,14 +106,34 @@ def find_prices(
     return best
 
 
-def _descend(instance: Instance, prices: Floats, heat_g: float, passes: int) -> Floats:
-    """The prices after so many accelerated steps at one temperature, in grams a device and slot."""
+def load_of(instance: Instance) -> LoadAt:
+    """How many devices of each row and slot these jobs want; the answer is good until the next call."""
     market, demand = instance.market, instance.rough
     load, sums = np.zeros_like(market.free), np.zeros_like(market.grams_sum)
+
+    def load_at(prices: Floats, heat_g: float) -> Floats:
+        running_sums(prices, sums)
+        spread(market, demand.tables, demand.families, demand.groups, prices, sums, heat_g, load)
+        return load
+
+    return load_at
+
+
+def descend(
+    market: Market, load_at: LoadAt, prices: Floats, *, heat_g: float, passes: int
+) -> Floats:
+    """The prices after so many accelerated steps at one temperature, in grams a device and slot.
+
+    Args:
+        market: what there is.
+        load_at: what is wanted, by all who share the market.
+        prices: where the steps begin.
+        heat_g: the temperature, in grams of a device and slot.
+        passes: steps.
+    """
     ahead, before, momentum = prices, prices, 1.0
     for _ in range(passes):
-        running_sums(ahead, sums)
-        spread(market, demand.tables, demand.families, demand.groups, ahead, sums, heat_g, load)
+        load = load_at(ahead, heat_g)
         wanting = load - market.mean_free
         # The curvature of the smoothed dual in one price is at most load / heat.
         prices = np.maximum(
@@ -125,7 +147,7 @@ def _descend(instance: Instance, prices: Floats, heat_g: float, passes: int) -> 
     return prices
 
 
-def _mean_grams(instance: Instance) -> float:
+def mean_grams(instance: Instance) -> float:
     """Mean grams of a device over a slot, and of its money."""
     tables = instance.tables
     if not len(tables.row):
@@ -151,7 +173,7 @@ def refine_prices(
         watch: asked after each step whether the search is over.
     """
     market = instance.market
-    heat_g = HEATS[-2] * _mean_grams(instance)
+    heat_g = HEATS[-2] * mean_grams(instance)
     best, prices, ahead, stalls = start, start, _AHEAD, 0
     value, direction = _value(instance, flexible, start, heat_g)
     free_of_charge = np.zeros_like(start)
