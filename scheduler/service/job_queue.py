@@ -146,9 +146,11 @@ class JobQueue:
         return self._want(record, Wanted.HOLD, kind="hold_requested")
 
     def release(self, job_id: str) -> JobRecord:
-        """Lets a held job go on."""
+        """Lets a held job go on, or takes the wish to hold it back before it was paused."""
         record = self._store.get_job(job_id)
         _require_ours(record, "release")
+        if record.state is not _S.HELD and record.wanted is Wanted.HOLD:
+            return self._want(record, Wanted.RUN, kind="hold_withdrawn")
         if record.state is not _S.HELD:
             raise ConflictError(
                 f"job {job_id} is {record.state}, not held", job_id=job_id, state=record.state

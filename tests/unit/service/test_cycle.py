@@ -8,7 +8,7 @@ import pytest
 
 from scheduler.core.errors import ConflictError, InfeasibleError
 from scheduler.core.forecast import IntensitySeries, Scope
-from scheduler.core.job import JobState
+from scheduler.core.job import JobState, Wanted
 from scheduler.core.timegrid import Window
 from scheduler.service.job_queue import Submission
 from tests.unit.service.world import DAY_G, START, DailySource, Make, make_job
@@ -132,6 +132,18 @@ def test_held_running_job_is_paused_and_goes_on_where_it_was(make: Make) -> None
     assert record.done_share == pytest.approx(1)
     (entry,) = world.store.entries()
     assert entry.baseline.window.duration_s == pytest.approx(4 * 3600)
+
+
+def test_hold_that_is_taken_back_before_anything_was_paused_changes_nothing(make: Make) -> None:
+    world = make()
+    job = world.submit(hours=1, patience=0, is_interruptible=True)
+    world.run_for(0.25)
+    world.queue.hold(job.job.job_id)
+    assert world.queue.release(job.job.job_id).wanted is Wanted.RUN
+    world.run_for(2)
+    record = world.record(job)
+    assert record.state is JobState.SUCCEEDED
+    assert len(record.runs) == 1
 
 
 def test_holding_a_running_job_that_cannot_pause_is_a_conflict(make: Make) -> None:
