@@ -44,7 +44,8 @@ class FakeRun:
 class FakeCluster:
     """Runs last `run_hours[job name]` hours, else `default_hours`.
 
-    With the fault `unstarted` it takes runs, and gives them back. They end with 0, or with the next of `exit_codes[job name]`, where None is one that nobody knows.
+    With the fault `unavailable` it takes none, `silent` it tells nothing, `away` neither.
+    With `unstarted` it takes runs, and gives them back. They end with 0, or with the next of `exit_codes[job name]`, where None is one that nobody knows.
     A pause ends a run with `pause_code`; it is ignored where that is None, and freezes where `is_freezing`.
     """
 
@@ -69,7 +70,7 @@ class FakeCluster:
 
     def submit(self, dispatch: Dispatch) -> str:
         self.submissions.append(dispatch.name)
-        if self.fault == "unavailable":
+        if self.fault in ("unavailable", "away"):
             raise ClusterUnavailableError("cluster does not answer")
         if self.fault == "rejected":
             raise DispatchRejectedError("no such partition")
@@ -88,7 +89,7 @@ class FakeCluster:
         self.runs[dispatch.name] = FakeRun(dispatch, self.clock.now(), timedelta(hours=hours))
 
     def poll(self, names: Sequence[str]) -> Mapping[str, RunStatus]:
-        if self.fault == "silent":
+        if self.fault in ("silent", "away"):
             raise ClusterUnavailableError("cluster does not answer")
         if self.fault == "unstarted":
             return {name: self._given_back(name) for name in names if self.runs.pop(name, None)}

@@ -25,7 +25,7 @@ from tests.fakes.mortal import Fate, KilledError, Mortal
 from tests.unit.service.world import START, World, make_job, make_world
 
 GPUS = 3
-FAULTS = (None, "unavailable", "silent", "full", "lost-before", "lost-after", "unstarted")
+FAULTS = (None, "unavailable", "silent", "away", "full", "lost-before", "lost-after", "unstarted")
 MOST_CALLS = 60
 """Calls after which a process dies at the latest; a tick of a few jobs makes some ten."""
 
@@ -47,7 +47,7 @@ class Service(RuleBasedStateMachine):
 
     @rule(
         hours=st.sampled_from([0.5, 1.0, 3.0]),
-        patience=st.sampled_from([0.5, 2.0, 20.0]),
+        patience=st.sampled_from([0.0, 0.5, 2.0, 20.0]),
         gpus=st.integers(1, GPUS),
         pauses=st.booleans(),
         codes=st.sampled_from([[], [1], [1, 0], [None]]),
@@ -97,9 +97,12 @@ class Service(RuleBasedStateMachine):
         """Its process dies at one of its next calls."""
         self.fate.dies_at = len(self.fate.passed) + calls
 
-    @rule(fault=st.sampled_from(FAULTS))
-    def cluster_fails(self, fault: str | None) -> None:
+    @rule(fault=st.sampled_from(FAULTS), goes_on=st.booleans())
+    def tick_in_trouble(self, fault: str | None, goes_on: bool) -> None:
         self.cluster.fault = fault
+        self.insist(_look_and_tick)
+        if not goes_on:
+            self.cluster.fault = None
 
     # --------------------------------------------------------------------- what must be so
 
@@ -220,8 +223,8 @@ def _overlap(one: Window, other: Window) -> bool:
 
 TestService = pytest.mark.timeout(600)(Service.TestCase)
 TestService.settings = settings(
-    max_examples=150,
-    stateful_step_count=40,
+    max_examples=60,
+    stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
