@@ -24,6 +24,7 @@ TOO_MANY_S: Final = 600.0
 _SCARCE: Final = re.compile(r"(?:Insufficient|[Ii]nsufficient (?:unused )?quota for) ([^\s,;]+)")
 _OVER_QUOTA: Final = re.compile(r"exceeded quota: \S+, requested: (\S+)")
 _NO_NODE: Final = re.compile(r"node\(s\) (?:didn't match Pod's|had untolerated|were unsched)")
+_NO_QUEUE: Final = re.compile(r"(?:Local|Cluster)Queue \S+ (?:is inactive|doesn't exist)")
 _QUANTITY: Final = re.compile(r"([0-9.]+)([A-Za-z]*)")
 _UNITS: Final[Mapping[str, Fraction]] = {
     "": Fraction(1),
@@ -148,20 +149,23 @@ class KubeCapacity:
         why: str,
         *,
         labels: Mapping[str, str] | None = None,
+        is_queued: bool = False,
     ) -> None:
         """So many were asked for in vain: for a while fewer are believed to be there, if that is why.
 
         Args:
             accelerator: asked for.
             count: likewise.
-            why: in the words of Kubernetes.
+            why: in the words of Kubernetes, or of Kueue.
             labels: that the pods wanted of nodes, where that is all that they wanted.
+            is_queued: they were in the queue of Kueue that the settings name.
         """
         device = self._devices.get(accelerator)
         if device is None:
             return
-        # Nodes that the settings themselves lead to are there for nobody.
+        # Nodes and queues that the settings themselves lead to are there for nobody.
         has_none = labels == device.node_selector and _NO_NODE.search(why) is not None
+        has_none |= is_queued and _NO_QUEUE.search(why) is not None
         if has_none or is_scarce(device.resource, why):
             self._too_many[accelerator] = (count, self._steady() + TOO_MANY_S)
 

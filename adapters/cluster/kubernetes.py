@@ -404,7 +404,9 @@ class KubernetesCluster:
     def _give_up(self, job: KubeJob, pods: Sequence[KubePod]) -> None:
         why = trouble_of(pods) or self._words(job) or "no reason is known"
         if job.devices is not None:
-            self._capacity.note_unstarted(*job.devices, why, labels=job.node_labels)
+            self._capacity.note_unstarted(
+                *job.devices, why, labels=job.node_labels, is_queued=bool(job.queue)
+            )
         words = f"it did not start within {self._patience.start_s:g} s ({why})"
         self._suspend(job, Ending(unstarted=words))
 

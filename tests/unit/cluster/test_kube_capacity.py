@@ -200,6 +200,27 @@ def test_start_that_failed_costs_others_only_what_was_not_there_and_for_a_while(
         assert capacity.missing()["H100"] == 0
 
 
+@pytest.mark.parametrize(
+    ("why", "is_queued", "missing"),
+    [
+        ("queued in Kueue (ours): ClusterQueue team is inactive", True, 8),
+        ("queued in Kueue (ours): LocalQueue ours doesn't exist", True, 8),
+        ("queued in Kueue (theirs): ClusterQueue theirs is inactive", False, 0),
+        ("queued in Kueue (ours): not looked at yet", True, 0),
+    ],
+)
+def test_queue_that_lets_nobody_through_has_nothing_for_others_either(
+    why: str,
+    is_queued: bool,
+    missing: int,
+) -> None:
+    world = World()
+    with LoopbackServer(world) as server:
+        capacity = world.capacity(server)
+        capacity.note_unstarted("H100", 1, why, is_queued=is_queued)
+        assert capacity.missing()["H100"] == missing
+
+
 def test_what_is_tried_again_is_no_sign_that_there_is_something_for_it() -> None:
     world = World()
     with LoopbackServer(world) as server:

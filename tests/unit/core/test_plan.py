@@ -290,6 +290,13 @@ def test_explanation_compares_the_choice_the_runner_up_now_and_more_slack() -> N
     )
 
 
+def test_explanation_where_the_others_are_full_says_so() -> None:
+    both = (cluster("DE"), cluster("FR"))
+    full = reservation(0, 48, name="c-fr")
+    _, second, _, _ = explained(snapshot({"DE": DAY, "FR": FLAT}, clusters=both, reserved=[full]))
+    assert second == "No other cluster can run it in time."
+
+
 def test_explanation_of_the_only_cluster_at_its_best_hour() -> None:
     _, second, now, slack = explained(snapshot({"DE": DAY}))
     assert second == "No other cluster may run it."
