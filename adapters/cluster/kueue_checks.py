@@ -1,5 +1,6 @@
 """What `gridtide doctor` says about Kueue in a cluster."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Final
 
@@ -14,6 +15,8 @@ ROLE: Final = "deploy/kubernetes/role-kueue.yaml"
 _CHECK: Final = "workloads/status"
 CONTROLLER: Final = f"{PREFIX}/carbon"
 """`spec.controllerName` of an AdmissionCheck that is ours to answer."""
+MULTIKUEUE: Final = "kueue.x-k8s.io/multikueue"
+"""That of one which MultiKueue answers."""
 NEEDED: Final = tuple(("workloads", verb) for verb in ("get", "list", "watch", "patch"))
 """Resource of Kueue and verb, in each namespace whose queues are looked at."""
 
@@ -49,6 +52,10 @@ def _queue_line(client: KubeClient, namespace: str, name: str | None) -> tuple[b
         said = f"there is no LocalQueue {name} in namespace {namespace}"
         return False, f"{said}; make it, or set kubernetes.kueue.queue"
     leads_to = (queue.get("spec") or {}).get("clusterQueue")
+    for one in (queue.get("status") or {}).get("conditions") or ():
+        if one.get("type") == "Active" and one.get("status") == "False":
+            why = one.get("message") or one.get("reason")
+            return False, f"the LocalQueue {name} admits nothing: {why}"
     return True, f"jobs wait in the LocalQueue {name}, of ClusterQueue {leads_to}"
 
 
@@ -76,6 +83,37 @@ def _check_line(client: KubeClient, name: str) -> tuple[bool, str]:
         True,
         f"the AdmissionCheck {name} is active: gridtide guard answers it if nobody else does",
     )
+
+
+def multikueue_lines(client: KubeClient, name: str, workers: Collection[str]) -> list[str]:
+    """What is wrong with the AdmissionCheck of MultiKueue, and with the names of its workers, as far as may be seen.
+
+    Raises:
+        KubeRefusedError, KubeSilentError: it cannot be asked.
+    """
+    try:
+        check = client.get(f"/apis/{API}/admissionchecks/{name}")
+        spec = check.get("spec") or {}
+        if spec.get("controllerName") != MULTIKUEUE:
+            said = f"the AdmissionCheck {name} is of {spec.get('controllerName')}; it must be of {MULTIKUEUE}"
+            return [said]
+        config = (spec.get("parameters") or {}).get("name")
+        found = client.get(f"/apis/{API}/multikueueconfigs/{config}")
+    except KubeRefusedError as error:
+        if error.kind is Refusal.RIGHT:
+            return []
+        if error.kind is not Refusal.MISSING:
+            raise
+        return [
+            f"there is no AdmissionCheck {name}, or no MultiKueueConfig for it; set multikueue.check"
+        ]
+    known = (found.get("spec") or {}).get("clusters") or []
+    strange = sorted(set(workers) - set(known))
+    if not strange:
+        return []
+    return [
+        f"MultiKueue has no worker {', '.join(strange)}; it has {', '.join(known)}: set multikueue.clusters"
+    ]
 
 
 def _is_active(check: Document) -> bool:

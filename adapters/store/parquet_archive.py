@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,11 +22,10 @@ class ParquetArchive:
     `events` (JSON each, with its number in `event_seqs`).
 
     Args:
-        folder: made where it is missing.
+        folder: made where it is missing, once there is something to keep.
 
     Raises:
         InvalidConfigError: pyarrow is not installed.
-        StoreError: the folder cannot be made.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,10 +37,6 @@ class ParquetArchive:
                 field="retention.archive",
             ) from error
         self._folder = folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _unusable(folder, error) from error
 
     def write(self, name: str, jobs: Sequence[ArchivedJob]) -> None:
         """Keeps the batch; returns when it survives the loss of power."""
@@ -49,6 +45,11 @@ class ParquetArchive:
         path = self._path(name)
         part = path.with_suffix(".part")
         try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for left in self._folder.glob(
+                "*.part"
+            ):  # of a process that died: it has another name now
+                left.unlink()
             table = Table.from_pylist([_row(one) for one in jobs], schema=_schema())
             with part.open("wb") as file:
                 parquet.write_table(table, file, compression="zstd")
@@ -57,7 +58,8 @@ class ParquetArchive:
             part.replace(path)
             _sync(self._folder)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
             raise _unusable(self._folder, error) from error
 
     def has(self, name: str) -> bool:

@@ -5,7 +5,7 @@ from typing import Final
 
 from adapters.cluster.kube_errors import explained
 from adapters.cluster.kube_refusals import KubeRefusedError, KubeSilentError
-from adapters.cluster.kueue_checks import ROLE, is_served
+from adapters.cluster.kueue_checks import ROLE, is_served, multikueue_lines
 from adapters.cluster.kueue_records import API, KUEUE
 from scheduler.core.errors import GridtideError
 from scheduler.ports import Check
@@ -53,6 +53,13 @@ def multikueue_checks(settings: Settings) -> list[Check]:
                 said = f"the manager cluster does not serve {API}: install Kueue there"
             elif missing:
                 said = f"in namespace {namespace} it may not {', '.join(missing)}; {ROLE} and role.yaml grant that"
+            else:
+                try:
+                    names = [one.name for one in workers]
+                    wrong = multikueue_lines(client, asked.check, names)
+                except (KubeRefusedError, KubeSilentError) as error:
+                    wrong = [explained(error, namespace)]
+                said, missing = (wrong[0], wrong) if wrong else (said, missing)
             is_ok = is_there and not missing
             lines.append(Check(subject=_SUBJECT, is_ok=is_ok, detail=said))
     return lines

@@ -113,6 +113,9 @@ class MultiKueueDispatcher:
                 why = explained(error, namespace)
                 _log.error("workload_not_nominated", workload=workload.name, error=why)
                 is_well = False
+            except Exception:  # noqa: BLE001 - a mistake of ours about one of them must not hold up the others
+                _log.exception("workload_not_nominated", workload=workload.name)
+                is_well = False
         return is_well
 
     def offer(self, workload: KubeWorkload, job: KubeNative | None) -> Offer:

@@ -1,5 +1,6 @@
 """What the service plans for a Job that MultiKueue is to place: in which worker best, and when."""
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,9 +9,14 @@ from typing import Any, Final
 
 from adapters.cluster.kube_guard import SafeStart
 from adapters.cluster.kube_native_devices import find_wanted
-from adapters.cluster.kube_native_record import KubeNative
+from adapters.cluster.kube_native_record import STATUS, KubeNative
 from adapters.cluster.kube_objects import KubeDevice
-from scheduler.core.errors import GridtideError, InfeasibleError, InvalidInputError
+from scheduler.core.errors import (
+    GridtideError,
+    InfeasibleError,
+    InvalidInputError,
+    UpstreamError,
+)
 from scheduler.core.timegrid import format_instant, parse_instant
 from scheduler.ports import Clock
 from scheduler.server.native_jobs import native_document
@@ -20,6 +26,12 @@ REPLAN_S: Final = 120.0
 """A plan of a Job that waits is asked for again after so long: forecasts, and what others take, change."""
 _SILENT_DURATION: Final = "1h"
 """For which the intensity of workers is compared where a Job does not say how long it runs."""
+_AT_ONCE: Final = "10s"
+"""How long a Job that says nothing may wait: as good as nothing, but a plan is not there at once."""
+_TOLD: Final = re.compile(
+    r"planned for (([0-9T:-]+Z) in (\S+?)(?: at [0-9]+ g/kWh)?), offered to all"
+)
+"""The status of a Job that has a plan."""
 _PAUSES: Final = ("interruptible", "min_chunk", "checkpoint_cost", "max_interruptions")
 """Words that are left out: what a worker runs is not ours to pause."""
 Document = dict[str, Any]
@@ -72,6 +84,21 @@ class WorkerPlan:
     words: str
 
 
+@dataclass(slots=True, kw_only=True)
+class _Kept:
+    """The plan of a Job that waits.
+
+    Args:
+        asked_s: when it was asked for.
+        is_told: it was seen at the Job. What stands there instead later is newer: another dispatcher's.
+    """
+
+    asked_s: float
+    document: Document
+    plan: WorkerPlan
+    is_told: bool = False
+
+
 class NoPlanError(Exception):
     """There is no plan.
 
@@ -102,7 +129,7 @@ class WorkerPlans:
         self._starts = starts
         self._clock = clock
         self._monotonic = monotonic
-        self._kept: dict[str, tuple[float, Document, WorkerPlan]] = {}
+        self._kept: dict[str, _Kept] = {}
         self.silence: str | None = None
         """What the service did not answer with in this look; None where it did, or was not asked."""
 
@@ -154,7 +181,7 @@ class WorkerPlans:
     def _timing(self, job: KubeNative) -> tuple[SafeStart | None, Document]:
         if not job.asks:
             limit = {} if job.limit_s is None else {"duration": f"{job.limit_s}s"}
-            return None, {"duration": _SILENT_DURATION, "patience": "0s"} | limit
+            return None, {"duration": _SILENT_DURATION, "patience": _AT_ONCE} | limit
         safe = self._starts.find(job.words, self._clock.at_wall(job.since_s), job.limit_s)
         words = {word: text for word, text in job.words.items() if word not in _PAUSES}
         try:
@@ -162,7 +189,10 @@ class WorkerPlans:
         except InvalidInputError as error:
             raise NoPlanError(error.message, is_final=True) from error
         if safe is None:
-            raise NoPlanError("its words do not say until when it may wait", is_final=True)
+            raise NoPlanError(
+                "its words do not say until when it may wait: a deadline, or a patience with a duration, is missing or wrong",
+                is_final=True,
+            )
         stated.pop("patience", None)  # it counts since the Job was created
         return safe, stated | {"deadline": format_instant(safe.deadline_at)}
 
@@ -172,27 +202,70 @@ class WorkerPlans:
         Raises:
             NoPlanError: the service does not answer, or sees no way.
         """
-        kept = self._kept.get(job.owner)
         now_s = self._monotonic()
-        is_fresh = kept is not None and kept[1] == wish.document and now_s < kept[0] + REPLAN_S
+        kept = self._agreed(job, wish, now_s)
+        is_fresh = (
+            kept is not None and kept.document == wish.document and now_s < kept.asked_s + REPLAN_S
+        )
         if kept is not None and (is_fresh or self.silence is not None):
-            return kept[2]
+            return kept.plan
         if self.silence is not None:
             raise NoPlanError(self.silence, is_final=False)
         try:
-            answer = self._ask(wish.document, wish.clusters)
+            made = self._read(self._ask(wish.document, wish.clusters))
         except (InfeasibleError, InvalidInputError) as error:
             raise NoPlanError(error.message, is_final=True) from error
         except GridtideError as error:
             self.silence = error.message
             if kept is not None:
-                return kept[2]
+                return kept.plan
             raise NoPlanError(error.message, is_final=False) from error
-        made = self._read(answer)
-        self._kept[job.owner] = (now_s, wish.document, made)
+        self._kept[job.owner] = _Kept(asked_s=now_s, document=wish.document, plan=made)
         return made
 
+    def _agreed(self, job: KubeNative, wish: Wish, now_s: float) -> _Kept | None:
+        """What is kept, or what another dispatcher has told the Job's user since; where nothing is kept, that alone."""
+        kept, told = self._kept.get(job.owner), self._told(job)
+        if told is None:
+            return kept
+        if kept is not None and kept.plan.words == told.words:
+            kept.is_told = True
+        elif kept is None or kept.is_told:
+            # Where nothing is kept it holds only while nothing better can be had.
+            asked_s = now_s - REPLAN_S if kept is None else now_s
+            kept = _Kept(asked_s=asked_s, document=wish.document, plan=told, is_told=True)
+            self._kept[job.owner] = kept
+        return kept
+
+    def _told(self, job: KubeNative) -> WorkerPlan | None:
+        """The plan that stands at the Job."""
+        found = _TOLD.match(job.marks.get(STATUS, ""))
+        if found is None or found[3] not in self.names:
+            return None
+        try:
+            start_at = parse_instant(found[2], field="status")
+        except InvalidInputError:
+            return None  # somebody else's words
+        names = (found[3], *(one for one in self.names if one != found[3]))
+        return WorkerPlan(ranking=names, start_at=start_at, words=found[1])
+
     def _read(self, answer: Document) -> WorkerPlan:
+        """The plan of an answer. Raises UpstreamError for what is none."""
+        try:
+            return self._plan_of(answer)
+        except (
+            AttributeError,
+            ArithmeticError,
+            LookupError,
+            TypeError,
+            ValueError,
+            InvalidInputError,
+        ) as error:
+            raise UpstreamError(
+                f"the service answered what is no plan of several clusters ({error!r}); is it of the same version?"
+            ) from error
+
+    def _plan_of(self, answer: Document) -> WorkerPlan:
         placements = answer["ranked"] or [answer["placement"]]
         order = [one["cluster"] for one in placements]
         ranked = sorted(

@@ -36,6 +36,7 @@ LATER: Final = {
     "array": "gridtide submit, which makes one job of each index",
 }
 """Fields of the job format that this version refuses, and what they wait for."""
+_SECOND: Final = timedelta(seconds=1)
 _ACCELERATORS: Final = re.compile(r"\s*(?P<name>[A-Za-z][\w .-]*?)\s*(?::\s*(?P<gpus>\d{1,7}))?\s*")
 
 
@@ -267,7 +268,9 @@ def build_job(
     deadline_at = spec.deadline
     if deadline_at is None:
         assert spec.patience is not None
-        deadline_at = now + timedelta(seconds=options[0].duration_s + spec.patience)
+        # Plans begin and end at whole seconds: one that may not wait at all still has to fit.
+        begins_at = now if now.microsecond == 0 else now.replace(microsecond=0) + _SECOND
+        deadline_at = begins_at + timedelta(seconds=options[0].duration_s + spec.patience)
     elif deadline_at <= now:
         raise InvalidJobError(
             f"deadline: {format_instant(deadline_at)} is in the past (now is {format_instant(now)})",

@@ -58,7 +58,6 @@ def build_retention(
 
     Raises:
         InvalidConfigError: Parquet cannot be written here.
-        StoreError: the folder cannot be made.
     """
     if settings is None:
         return None
@@ -69,6 +68,21 @@ def build_retention(
         clock=clock,
         keep=timedelta(seconds=settings.ended_jobs),
     )
+
+
+def retention_checks(settings: RetentionSettings | None) -> list[Check]:
+    """What `doctor` says of the archive of ended jobs before the service runs; nothing is made or written."""
+    if settings is None:
+        return []
+    try:
+        ParquetArchive(settings.archive)
+    except InvalidConfigError as error:
+        return [Check(subject="retention", is_ok=False, detail=error.message)]
+    there = next(one for one in (settings.archive, *settings.archive.parents) if one.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return [Check(subject="retention", is_ok=True, detail=f"archive in {settings.archive}")]
+    detail = f"retention.archive: {settings.archive} cannot be written; it must be a folder of the service's own"
+    return [Check(subject="retention", is_ok=False, detail=detail)]
 
 
 def examine_store(settings: StoreSettings) -> list[Check]:

@@ -46,7 +46,13 @@ from scheduler.server.native_jobs import NativeBuilder
 from scheduler.server.settings import ClusterSettings, Settings, load_settings
 from scheduler.server.slurm_routes import build_access, build_other
 from scheduler.server.sources import SourceBuilder, build_weather
-from scheduler.server.stores import build_retention, examine_store, open_archive, open_store
+from scheduler.server.stores import (
+    build_retention,
+    examine_store,
+    open_archive,
+    open_store,
+    retention_checks,
+)
 from scheduler.service.accountant import Accountant
 from scheduler.service.adopter import Adopter
 from scheduler.service.built_in import BuiltIn
@@ -108,6 +114,7 @@ class Service:
             self.leadership.check(),
             *self._cycle_checks(),
             archive_check(self.archive),
+            *self.cycle.retention_checks(),
             *source_checks(self.forecaster),
             *cluster_checks(self.clusters.values()),
             *wait_checks(self.experience.queue_waits),
@@ -416,6 +423,7 @@ def doctor(config_path: Path | None = None) -> list[Check]:
             Check(subject="configuration", is_ok=True, detail="valid"),
             *store,
             *archive,
+            *retention_checks(settings.retention),
             *source_checks(forecaster),
             *cluster_checks(clusters),
             *multikueue_checks(settings),

@@ -15,7 +15,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from scheduler.core.job import ACTIVE_STATES, ENDED_STATES, JobRecord
 from scheduler.core.ledger import LedgerEntry
-from scheduler.ports import Clock, JobStore
+from scheduler.ports import Check, Clock, JobStore
 from scheduler.service.accountant import Accountant
 from scheduler.service.adopter import Adopter
 from scheduler.service.daemon_threads import DaemonThreads
@@ -159,6 +159,11 @@ class Cycle:
             waiting = records
             self._stage("retain", lambda: retention.run(waiting), 0)
         return records
+
+    def retention_checks(self) -> list[Check]:
+        """What `doctor` says of the archive of ended jobs, where there is one."""
+        retention = self._stages.retention
+        return [] if retention is None else [retention.check()]
 
     def refresh(self, name: str | None = None) -> None:
         """Fetches live intensity where due, beside the ticks so that a slow source delays nothing.

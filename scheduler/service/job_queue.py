@@ -271,7 +271,7 @@ def _require_ours(record: JobRecord, verb: str) -> None:
     if native is not None:
         raise ConflictError(
             f"job {record.job.job_id} is its user's own, on its cluster as {native.ref}; {verb} it there "
-            f"(on Slurm: scontrol {verb} {native.ref}; on Kubernetes: the annotation gridtide.dev/hold), and it is "
+            f"(on Slurm by scontrol {verb}, on Kubernetes by the annotation gridtide.dev/hold), and it is "
             "planned accordingly",
             job_id=record.job.job_id,
             state=record.state,

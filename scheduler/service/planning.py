@@ -372,7 +372,9 @@ class Planning:
         if record.placement is None:
             return None
         if record.state in ON_CLUSTER_STATES | ENDED_STATES:
-            return settled(record.placement, record.baseline, state=record.state)
+            return settled(
+                record.placement, record.baseline, state=record.state, reason=record.reason
+            )
         others = [other for other in records if other.job.job_id != record.job.job_id]
         snapshot = self._snapshot(others, (), self._clock.now())
         request = self.request(record, others)

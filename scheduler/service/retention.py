@@ -9,12 +9,14 @@ from typing import Final
 
 import structlog
 
-from scheduler.core.errors import ClusterUnavailableError
+from scheduler.core.errors import ClusterUnavailableError, StoreError
 from scheduler.core.job import ENDED_STATES, JobId, JobRecord
 from scheduler.core.ledger import LedgerEntry
+from scheduler.core.units import format_duration
 from scheduler.ports import (
     AdoptingCluster,
     ArchivedJob,
+    Check,
     Clock,
     ClusterAdapter,
     JobArchive,
@@ -26,6 +28,7 @@ _log = structlog.get_logger(__name__)
 _INTENT: Final = "archiving"
 """Document with the batch that is being moved."""
 _LOOK_EVERY: Final = timedelta(hours=1)
+_TRY_EVERY: Final = timedelta(minutes=5)
 _INSTANT: Final = timedelta(microseconds=1)
 _ALL: Final = 1_000_000
 BATCH: Final = 200
@@ -66,6 +69,7 @@ class Retention:
         self._clock = clock
         self._keep = keep
         self._look_at: datetime | None = None
+        self._trouble: str | None = None
 
     def run(self, records: Sequence[JobRecord]) -> int:
         """Moves a batch where one is due; how many jobs were moved.
@@ -76,14 +80,28 @@ class Retention:
         now = self._clock.now()
         if self._look_at is not None and now < self._look_at:
             return 0
-        self._finish()
-        awaited = {other for record in records for other in record.job.after}
-        chosen = self._choose(now, awaited)
-        if len(chosen) < BATCH:
-            self._look_at = now + _LOOK_EVERY
-        if chosen:
-            self._move(chosen)
+        try:
+            self._finish()
+            awaited = {other for record in records for other in record.job.after}
+            chosen = self._choose(now, awaited)
+            if chosen:
+                self._move(chosen)
+        except StoreError as error:
+            # Nothing waits for it: it is tried again in a while, and `doctor` says so.
+            self._trouble = error.message
+            self._look_at = now + _TRY_EVERY
+            _log.warning("jobs_not_archived", error=error.message)
+            return 0
+        self._trouble = None
+        self._look_at = now + _LOOK_EVERY if len(chosen) < BATCH else None
         return len(chosen)
+
+    def check(self) -> Check:
+        """For `doctor`: whether the last move was well."""
+        detail = f"jobs that ended more than {format_duration(round(self._keep.total_seconds()))} ago are archived"
+        return Check(
+            subject="retention", is_ok=self._trouble is None, detail=self._trouble or detail
+        )
 
     def _finish(self) -> None:
         """Ends what a process began that died over it."""

@@ -28,7 +28,7 @@ from scheduler.server.multikueue_settings import MultiKueueSettings
 from scheduler.server.safe_starts import SafeStarts
 from scheduler.server.settings import load_settings
 from tests.fakes.clock import ManualClock
-from tests.unit.cluster.kueue_world import kueue_bed
+from tests.unit.cluster.kueue_world import KueueAdmin, kueue_bed
 from tests.unit.cluster.test_kube_native_record import gpus, native
 
 CREATED = datetime(2026, 3, 2, tzinfo=UTC)
@@ -180,6 +180,64 @@ def test_plan_that_is_known_holds_while_the_service_is_away_which_is_asked_once_
     assert world.offer(native(WORDS)).names == ("w-b",), "as it was planned"
 
 
+def told(offer: Offer) -> KubeNative:
+    """The Job, with the status that its user was given."""
+    return native(WORDS, notes={STATUS: offer.words})
+
+
+def test_dispatcher_that_begins_while_the_service_is_away_goes_by_the_plan_at_the_job(
+    world: World,
+) -> None:
+    first = world.offer(native(WORDS))
+    other = World(Service(error=ServiceUnreachableError("no service at http://x")), world.clock)
+    for _ in range(3):
+        assert other.offer(told(first)) == first, "nothing is written anew"
+        other.wait(NEXT_S)
+    other.wait(9 * 3600)
+    assert other.offer(told(first)) == Offer(names=("w-b",), words="offered to w-b")
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        "planned for 2026-03-02T10:00Z in w-x at 140 g/kWh, offered to all workers by then",
+        "planned for 2026-93-02T10:00Z in w-b at 140 g/kWh, offered to all workers by then",
+        "planned for tomorrow",
+    ],
+)
+def test_status_that_is_no_plan_of_these_workers_is_none(world: World, status: str) -> None:
+    world.service.error = ServiceUnreachableError("no service at http://x")
+    offer = world.offer(native(WORDS, notes={STATUS: status}))
+    assert offer.words.startswith("waits for a plan")
+
+
+def test_of_two_dispatchers_the_one_with_the_older_plan_takes_over_the_newer(world: World) -> None:
+    mine = world.offer(native(WORDS))
+    assert world.offer(told(mine)) == mine
+    later = {"a": CREATED + timedelta(hours=12), "b": CREATED + timedelta(hours=13)}
+    other = World(Service(later), world.clock)
+    newer = other.offer(told(mine))
+    assert newer.words.startswith("planned for 2026-03-02T12:00Z in w-a")
+    for one in (world, other, world, other):
+        assert one.offer(told(newer)) == newer
+    assert len(world.service.asked) == len(other.service.asked) == 1
+    # It is its own again once it is old.
+    world.wait(REPLAN_S)
+    assert world.offer(told(newer)).words == mine.words
+
+
+@pytest.mark.parametrize(
+    "answer", [{"hello": 1}, {"ranked": [], "placement": None}, {"ranked": [{"cluster": "b"}]}]
+)
+def test_answer_that_is_no_plan_is_as_good_as_none(world: World, answer: Document) -> None:
+    world.plans._ask = lambda *_: answer
+    held = world.offer(native(WORDS))
+    assert held.names == ()
+    assert "no plan of several clusters" in held.words
+    world.clock.at = LATEST
+    assert world.offer(native(WORDS)).names == ("w-a", "w-b", "w-c")
+
+
 def test_plan_is_asked_for_again_now_and_then_and_when_the_words_change(world: World) -> None:
     for _ in range(3):
         world.offer(native(WORDS))
@@ -233,7 +291,7 @@ def test_without_words_it_goes_to_the_best_now(world: World) -> None:
     limited = native({}, activeDeadlineSeconds=7200)
     assert world.offer(limited) == Offer(names=("w-b",), words="offered to w-b")
     ((document, _),) = world.service.asked
-    assert (document["duration"], document["patience"]) == ("7200s", "0s")
+    assert (document["duration"], document["patience"]) == ("7200s", "10s")
 
 
 def test_held_by_its_user_it_is_offered_to_nobody_even_late(world: World) -> None:
@@ -337,14 +395,22 @@ def test_without_a_manager_there_is_nothing_to_nominate(tmp_path: Path) -> None:
 def test_doctor_says_what_the_manager_cluster_lacks(tmp_path: Path) -> None:
     assert multikueue_checks(load_settings(settings_with(tmp_path))) != []
     bed = kueue_bed("hub")
+    KueueAdmin(bed.admin("hub")).make_workers_once("doctored", {"w-a": "east"})
 
-    def said(context: str) -> list[tuple[bool, str]]:
+    def said(context: str, **changes: object) -> list[tuple[bool, str]]:
         path = settings_with(
-            tmp_path, context=context, kubeconfig=str(bed.kubeconfig), namespaces=["training"]
+            tmp_path,
+            context=context,
+            kubeconfig=str(bed.kubeconfig),
+            namespaces=["training"],
+            check="doctored",
+            **changes,
         )
         return [(one.is_ok, one.detail) for one in multikueue_checks(load_settings(path))]
 
     assert said("hub-gridtide") == [(True, "workers are nominated in namespace training: w-a")]
+    ((is_ok, detail),) = said("hub", clusters={"w-x": "a"})
+    assert (is_ok, detail[:28]) == (False, "MultiKueue has no worker w-x")
     ((is_ok, detail),) = said("hub-nobody")
     assert not is_ok
     assert "may not get workloads, list workloads, patch workloads/status, list jobs" in detail

@@ -266,6 +266,22 @@ def test_archive_of_ended_jobs_is_beside_the_settings(tmp_path: Path) -> None:
     )
 
 
+def test_doctor_sees_an_archive_that_cannot_be_written(tmp_path: Path) -> None:
+    def said(archive: str) -> list[tuple[bool, str]]:
+        text = MINIMAL + f"retention: {{ended_jobs: 90d, archive: {archive}}}"
+        return [
+            (one.is_ok, one.detail)
+            for one in doctor(_written(tmp_path, text))
+            if one.subject == "retention"
+        ]
+
+    assert said("old/er") == [(True, f"archive in {tmp_path / 'old/er'}")]
+    (tmp_path / "file").touch()
+    ((is_ok, detail),) = said("file")
+    assert not is_ok
+    assert "cannot be written" in detail
+
+
 def test_shipped_example_is_valid() -> None:
     settings = load_settings(Path("configs/gridtide.example.yaml"))
     assert settings.planning.slot == 900

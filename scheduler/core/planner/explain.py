@@ -79,19 +79,30 @@ def explain(
     )
 
 
-def settled(chosen: Placement, baseline: Baseline, *, state: JobState) -> Explanation:
+def settled(
+    chosen: Placement, baseline: Baseline, *, state: JobState, reason: str | None = None
+) -> Explanation:
     """What was chosen for a job that nothing else can be chosen for: it is with its cluster, or has ended."""
-    if state in ENDED_STATES:
-        words = f"It is over ({state}): its report tells what it emitted."
+    is_over, why = state in ENDED_STATES, f": {reason}" if reason else ""
+    if is_over:
+        words = f"It is over ({state}{why}); its report tells where it ran, and what it emitted."
     else:
-        words = f"It is {state}: no other place or hour is looked for while it has this one."
+        words = f"It is {state}{why}; no other place or hour is looked for while it has this one."
     return Explanation(
         chosen=chosen,
         baseline=baseline,
         runner_up=None,
         run_now=None,
         with_more_slack=None,
-        reasons=(saving_sentence(chosen, baseline.planned_g, baseline.cluster_id), words),
+        reasons=(
+            saving_sentence(
+                chosen,
+                baseline.planned_g,
+                baseline.cluster_id,
+                verb="Was planned on" if is_over else "Runs on",
+            ),
+            words,
+        ),
     )
 
 

@@ -318,7 +318,7 @@ def test_explanation_of_what_cannot_be_chosen_any_more_offers_nothing_else(make:
         assert (found.runner_up, found.run_now, found.with_more_slack) == (None, None, None)
         told[world.record(job).state] = found.reasons[1]
     assert "no other place or hour is looked for" in told[JobState.RUNNING]
-    assert told[JobState.SUCCEEDED].startswith("It is over (succeeded)")
+    assert told[JobState.SUCCEEDED].startswith("It is over (succeeded")
 
 
 def test_new_job_never_takes_the_window_of_one_that_was_admitted(make: Make) -> None:

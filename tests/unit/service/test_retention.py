@@ -11,7 +11,7 @@ import pytest
 
 from adapters.store.parquet_archive import ParquetArchive, read_archived
 from adapters.store.sqlite import SqliteStore
-from scheduler.core.errors import NotFoundError, StoreError
+from scheduler.core.errors import NotFoundError
 from scheduler.core.forecast import Quality
 from scheduler.core.job import JobRecord, JobState, Native, next_record
 from scheduler.core.ledger import LedgerEntry
@@ -183,12 +183,20 @@ def _run_thrice(retention: Retention) -> None:
 def test_archive_that_takes_nothing_keeps_the_jobs(shelf: Shelf) -> None:
     shelf.end(queued("a"))
     shelf.clock.move(hours=31 * 24)
-    shelf.folder.rmdir()
-    with pytest.raises(StoreError, match="no job was moved"):
-        shelf.retention().run([])
+    shelf.folder.touch()
+    retention = shelf.retention()
+    assert retention.check().is_ok
+    assert retention.run([]) == 0
+    assert not retention.check().is_ok
+    assert "no job was moved" in retention.check().detail
     assert shelf.stored() == ["a"]
+    shelf.folder.unlink()
     shelf.folder.mkdir()
-    assert shelf.retention().run([]) == 1
+    (shelf.folder / "jobs-of-a-dead-process.part").touch()
+    assert retention.run([]) == 0, "it rests"
+    shelf.clock.move(minutes=5)
+    assert retention.run([]) == 1
+    assert retention.check().is_ok
     assert list(shelf.folder.glob("*.part")) == []
 
 
