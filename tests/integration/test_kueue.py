@@ -215,7 +215,7 @@ def test_dispatcher_holds_until_the_window_and_nominates_the_cleanest_worker(
 ) -> None:
     ran = tmp_path / "ran"
     # What has no plan is offered to all, and begins in the north: so one that does not was ranked.
-    grams = {"FR": [400.0], "DE": [800.0] * 12 + [50.0] * 60}
+    grams = {"FR": [150.0] * 72, "DE": [800.0] * 12 + [50.0] * 60}
     service = serve(
         clock=fast_clock(SPEED),
         intensity=trace(tmp_path, grams, step=MINUTE, after_g=800.0),
@@ -236,7 +236,9 @@ def test_dispatcher_holds_until_the_window_and_nominates_the_cleanest_worker(
     status = str(hub.note(asks[0], "status"))
     assert " in w-north at 50 g/kWh, offered to all workers by " in status
     wait_until(lambda: lines(ran) == ["silent"], "one that says nothing runs at once", within_s=60)
-    assert admins["hub"].status(silent.split("/")[1])["clusterName"] == "w-south", "cleaner now"
+    assert admins["hub"].status(silent.split("/")[1])["clusterName"] == "w-south", (
+        "cleaner for an hour from now"
+    )
     # Killed at any instant, another one goes on; a reply that is lost changes nothing.
     killed.kill()
     killed.wait()
