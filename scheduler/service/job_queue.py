@@ -269,10 +269,12 @@ class JobQueue:
 def _require_ours(record: JobRecord, verb: str) -> None:
     native = record.job.native
     if native is not None:
+        # References of Kubernetes name the namespace, too.
+        is_object = "/" in native.ref
+        how = "the annotation gridtide.dev/hold" if is_object else f"scontrol {verb} {native.ref}"
         raise ConflictError(
-            f"job {record.job.job_id} is its user's own, on its cluster as {native.ref}; {verb} it there "
-            f"(on Slurm by scontrol {verb}, on Kubernetes by the annotation gridtide.dev/hold), and it is "
-            "planned accordingly",
+            f"job {record.job.job_id} is its user's own, on its cluster as {native.ref}; {verb} it there by {how}, "
+            "and it is planned accordingly",
             job_id=record.job.job_id,
             state=record.state,
         )

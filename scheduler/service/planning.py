@@ -1,6 +1,7 @@
 """Planning: turns stored jobs into a snapshot, asks the planner, writes the placements back."""
 
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -54,8 +55,10 @@ from scheduler.service.requests import Requests
 _S = JobState
 _FINEST_S: Final = 60
 """Capacity is counted in slots of this length: runs that end within a slot of the plan leave the rest to others."""
-_SHAKING: Final = Shaking(rounds=2, steps=2000)
+_SHAKING: Final = Shaking(rounds=2, steps=2000, cells=500_000)
 """A service plans often, and a plan that is made again soon need not be the last word."""
+_QUICK_S: Final = 0.5
+"""A try to squeeze a job in that took longer is not made again at once: others wait to be submitted."""
 _CATCH_UP_AFTER: Final = timedelta(minutes=1)
 """So long after a start that the user chose is it looked for elsewhere, too."""
 _FULL_REPLAN_UP_TO: Final = 2000
@@ -104,6 +107,7 @@ class Planning:
         self._view: tuple[JobRecord, ...] = ()
         self._admitted: dict[str, JobRecord] = {}
         self._search: tuple[datetime, WindowSearch] | None = None
+        self._squeezes_from_s = 0.0
         self._made: Plan | None = None
         self._planned_on: tuple[int, int] | None = None
         # What a paused job had run when its rest was last planned; lost in a restart, it is planned once more.
@@ -384,7 +388,9 @@ class Planning:
         """A last try for a job that does not fit: plan all waiting jobs anew together with it."""
         now = self._clock.now()
         records = [*self._view, *self._admitted.values()]
-        if refused.reason is UnplacedReason.NO_CAPACITY or job.after:
+        is_open = refused.reason is UnplacedReason.NO_CAPACITY or bool(job.after)
+        began_s = time.monotonic()
+        if is_open and began_s >= self._squeezes_from_s:
             following = self._following(records, now)
             movable = [record for record in records if is_movable(record, now, following)]
             if len(movable) <= _FULL_REPLAN_UP_TO:
@@ -401,6 +407,10 @@ class Planning:
                     is_whole = had | {asked.job_id} <= found.keys()
                     if is_whole and not late_ones(plan, movable) and is_in_time(found, asked):
                         return found[asked.job_id]
+            ended_s = time.monotonic()
+            if ended_s - began_s > _QUICK_S:
+                # As long a rest as it took, so that a full fleet is no reason to answer nobody.
+                self._squeezes_from_s = ended_s + (ended_s - began_s)
         if (lasting := self._outlooks.lasting()) != self._outlooks.reservations():
             # What may be free again at any time is no reason to refuse it.
             hoped = WindowSearch(self._snapshot(records, (), now, lasting)).place(request)

@@ -126,6 +126,7 @@ class Shaking:
         hot: first temperature of one round after the other, in mean grams of a job.
         cold: last temperature, in the same.
         tries: for each job without a place, how often room is made for it.
+        cells: where all jobs together may be in more than so many cells, none is annealed: listing them takes too long.
     """
 
     rounds: int
@@ -134,6 +135,7 @@ class Shaking:
     hot: tuple[float, ...] = (0.05, 0.3, 0.05, 1.0)
     cold: float = 0.0005
     tries: int = 100
+    cells: int = 50_000_000
 
 
 NO_SHAKING: Final = Shaking(rounds=0, steps=0)
@@ -177,6 +179,8 @@ def shaken(
         starts.sort(key=lambda one: worth(instance, one))
         starts[0] = make_room(instance, starts[0], chance=chance, effort=effort, watch=watch)
     best = starts[0]
+    if count_cells(instance.market, instance.tables, instance.jobs) > effort.cells:
+        return best
     for turn in range(effort.rounds):
         watch.tell("shaking", turn / effort.rounds)
         hot = effort.hot[turn % len(effort.hot)]

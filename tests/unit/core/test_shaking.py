@@ -139,6 +139,14 @@ def test_tiny_plans_are_the_optimum_of_all_placements(seed: int, levels: int) ->
     assert found.grams == pytest.approx(grams)
 
 
+def test_where_there_are_too_many_cells_none_is_listed_and_the_best_start_stays() -> None:
+    instance = instance_of(drawn(4, jobs=12))
+    wide = shake_all(instance, replace(QUICK, cells=0))
+    unshaken = shake_all(instance, replace(QUICK, rounds=0))
+    assert wide.cells.slot.tolist() == unshaken.cells.slot.tolist()
+    assert wide.grams > shake_all(instance).grams
+
+
 @pytest.mark.parametrize("seed", range(1, 24, 2))
 def test_with_margins_as_many_jobs_have_a_place_as_can(seed: int) -> None:
     instance = instance_of(drawn(seed, jobs=3, hours=6, levels=2))

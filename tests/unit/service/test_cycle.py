@@ -2,14 +2,18 @@
 
 import threading
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from scheduler.core.errors import ConflictError, InfeasibleError
 from scheduler.core.forecast import IntensitySeries, Scope
 from scheduler.core.job import JobState, Wanted
+from scheduler.core.planner.snapshot import Plan, PlanSnapshot
 from scheduler.core.timegrid import Window
+from scheduler.service import planning
 from scheduler.service.job_queue import Submission
 from tests.unit.service.world import DAY_G, START, DailySource, Make, make_job
 
@@ -319,6 +323,27 @@ def test_explanation_of_what_cannot_be_chosen_any_more_offers_nothing_else(make:
         told[world.record(job).state] = found.reasons[1]
     assert "no other place or hour is looked for" in told[JobState.RUNNING]
     assert told[JobState.SUCCEEDED].startswith("It is over (succeeded")
+
+
+def test_full_fleet_that_takes_long_to_plan_anew_does_not_keep_everybody_waiting(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make(gpus=1)
+    world.submit("first", hours=4, patience=0)
+    made, now_s = list[float](), count(0.0, 10.0)
+    monkeypatch.setattr(planning, "time", SimpleNamespace(monotonic=lambda: next(now_s)))
+    make_plan = world.planning._make
+
+    def slowly(snapshot: PlanSnapshot) -> Plan:
+        made.append(next(now_s))
+        return make_plan(snapshot)
+
+    monkeypatch.setattr(world.planning, "_make", slowly)
+    for _ in range(9):
+        with pytest.raises(InfeasibleError, match="no allowed cluster is free for 4h"):
+            world.submit("second", hours=4, patience=0)
+    # Each try takes 20 s of this clock, and so does the rest after it: every other submission tries.
+    assert len(made) == 5
 
 
 def test_new_job_never_takes_the_window_of_one_that_was_admitted(make: Make) -> None:
