@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from adapters.cluster.kube_book import KubeBook, Selectors
 from adapters.cluster.kube_client import KubeClient
-from adapters.cluster.kube_errors import absent, explained, role_of
+from adapters.cluster.kube_errors import KUEUE_ROLE, absent, explained, role_of
 from adapters.cluster.kube_guard import OTHERS, FindSafeStart, KubeGuard
 from adapters.cluster.kube_kinds import JOB, KubeKind, parts
 from adapters.cluster.kube_native_books import NativeBooks
@@ -17,7 +17,6 @@ from adapters.cluster.kube_native_record import KubeNative, Place, parse_native
 from adapters.cluster.kube_natives import KubeNatives
 from adapters.cluster.kube_refusals import KubeRefusedError, KubeSilentError, Refusal
 from adapters.cluster.kubernetes import KubePatience, KubernetesCluster
-from adapters.cluster.kueue_checks import ROLE as KUEUE_ROLE
 from adapters.cluster.kueue_checks import missing_rights
 from adapters.cluster.kueue_natives import QueuedNatives
 from adapters.cluster.kueue_workloads import Kueue

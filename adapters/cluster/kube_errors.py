@@ -3,7 +3,8 @@
 from typing import Final
 
 from adapters.cluster.kube_kinds import JOB, KubeKind
-from adapters.cluster.kube_refusals import KubeError, KubeSilentError, Refusal
+from adapters.cluster.kube_refusals import KubeError, KubeRefusedError, KubeSilentError, Refusal
+from adapters.cluster.kueue_records import KUEUE
 from scheduler.core.errors import (
     ClusterFullError,
     ClusterUnavailableError,
@@ -12,6 +13,10 @@ from scheduler.core.errors import (
     UpstreamError,
 )
 
+KUEUE_ROLE: Final = "deploy/kubernetes/role-kueue.yaml"
+_UNSERVED: Final = (
+    "it does not serve an API that the settings want of it (Kueue?); gridtide doctor says which"
+)
 _GRANTS: Final = "grants what is needed"
 
 
@@ -61,12 +66,16 @@ def explained(error: KubeError, namespace: str, kind: KubeKind = JOB) -> str:
         case Refusal.LOGIN:
             return f"{error}: the token or certificate is no good, or not any more; renew it"
         case Refusal.RIGHT:
-            is_own = f'"{kind.plural}"' in error.missing_right
-            role = role_of(kind if is_own else JOB)
-            return f"{error.missing_right} in namespace {namespace}; {role} {_GRANTS}"
+            return _right(error, namespace, kind)
         case Refusal.MISSING if "namespaces" in error.said:
             return f"there is no namespace {namespace}; make it, or set kubernetes.namespace"
-        case Refusal.MISSING if kind is not JOB:
-            return absent(kind)
+        case Refusal.MISSING if kind is not JOB or not error.reason:
+            return absent(kind) if kind is not JOB else f"{error}: {_UNSERVED}"
         case _:
             return str(error)
+
+
+def _right(error: KubeRefusedError, namespace: str, kind: KubeKind) -> str:
+    is_own = f'"{kind.plural}"' in error.missing_right
+    role = KUEUE_ROLE if KUEUE in error.said else role_of(kind if is_own else JOB)
+    return f"{error.missing_right} in namespace {namespace}; {role} {_GRANTS}"

@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 from typing import Final
 
 from adapters.cluster.kube_client import Document, KubeClient, path_of
+from adapters.cluster.kube_errors import KUEUE_ROLE
 from adapters.cluster.kube_objects import KubeTerms
 from adapters.cluster.kube_records import PREFIX
 from adapters.cluster.kube_refusals import KubeRefusedError, Refusal
 from adapters.cluster.kueue_records import API, KUEUE
 from adapters.cluster.kueue_workloads import OWNER, Workloads
 
-ROLE: Final = "deploy/kubernetes/role-kueue.yaml"
 _CHECK: Final = "workloads/status"
 CONTROLLER: Final = f"{PREFIX}/carbon"
 """`spec.controllerName` of an AdmissionCheck that is ours to answer."""
@@ -34,7 +34,7 @@ def kueue_lines(client: KubeClient, queued: Workloads, terms: KubeTerms) -> list
     missing = missing_rights(client, queued)
     if missing:
         said = f"in namespace {queued.namespace} it may not {', '.join(missing)}"
-        return [(False, f"{said}; {ROLE} grants that")]
+        return [(False, f"{said}; {KUEUE_ROLE} grants that")]
     lines = [_queue_line(client, queued.namespace, terms.queue)]
     return lines if queued.check is None else [*lines, _check_line(client, queued.check)]
 

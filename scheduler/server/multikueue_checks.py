@@ -3,9 +3,9 @@
 import contextlib
 from typing import Final
 
-from adapters.cluster.kube_errors import explained
+from adapters.cluster.kube_errors import KUEUE_ROLE, explained
 from adapters.cluster.kube_refusals import KubeRefusedError, KubeSilentError
-from adapters.cluster.kueue_checks import ROLE, is_served, multikueue_lines
+from adapters.cluster.kueue_checks import is_served, multikueue_lines
 from adapters.cluster.kueue_records import API, KUEUE
 from scheduler.core.errors import GridtideError
 from scheduler.ports import Check
@@ -52,7 +52,7 @@ def multikueue_checks(settings: Settings) -> list[Check]:
             if not is_there:
                 said = f"the manager cluster does not serve {API}: install Kueue there"
             elif missing:
-                said = f"in namespace {namespace} it may not {', '.join(missing)}; {ROLE} and role.yaml grant that"
+                said = f"in namespace {namespace} it may not {', '.join(missing)}; {KUEUE_ROLE} and role.yaml grant that"
             else:
                 try:
                     names = [one.name for one in workers]

@@ -344,3 +344,14 @@ def test_pods_that_come_back_under_their_names_are_others() -> None:
 
     assert pod("u-1", PYTORCH_JOB) != pod("u-2", PYTORCH_JOB)
     assert pod("u-1", JOB) == "mine-master-0"
+
+
+def test_what_is_missing_of_kueue_is_told_with_where_it_comes_from() -> None:
+    said = (
+        'workloads.kueue.x-k8s.io is forbidden: User "gridtide" cannot list resource "workloads" in API group '
+        '"kueue.x-k8s.io" in the namespace "ml"'
+    )
+    error = KubeRefusedError(403, reason="Forbidden", said=said)
+    assert "deploy/kubernetes/role-kueue.yaml grants what is needed" in explained(error, "ml")
+    error = KubeRefusedError(404, reason="", said="404 page not found")
+    assert "it does not serve an API that the settings want" in explained(error, "ml")
