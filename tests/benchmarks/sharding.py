@@ -30,9 +30,9 @@ from scheduler.core.planner.snapshot import PlanRequest, PlanSnapshot
 from tests.benchmarks.measure import seeds, write
 from tests.benchmarks.planner_instances import as_snapshot, draw
 
-JOBS, ROWS, HOURS = 4_000, 10, 96
-UTILISATIONS = (0.4, 0.7)
-SHARDS = (2, 4, 8, 16)
+SIZES = (2_000, 4_000)
+ROWS, HOURS, UTILISATION = 10, 96, 0.4
+SHARDS = (2, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ def run() -> None:
     """Measures gaps over the bound of one planner, by the number of shards, with prices and without."""
     rows: dict[str, list[float]] = {}
     for seed in seeds(3):
-        for utilisation in UTILISATIONS:
-            drawn = draw(seed, jobs=JOBS, rows=ROWS, hours=HOURS, utilisation=utilisation)
+        for jobs in SIZES:
+            drawn = draw(seed, jobs=jobs, rows=ROWS, hours=HOURS, utilisation=UTILISATION)
             for name, value in measure(as_snapshot(drawn), seed).items():
-                rows.setdefault(f"{name}_{round(100 * utilisation)}", []).append(value)
+                rows.setdefault(f"{name}_of_{jobs}", []).append(value)
     metrics = {name: statistics.median(values) for name, values in rows.items()}
-    write("sharding", metrics, {"jobs": JOBS, "rows": ROWS, "hours": HOURS, "seeds": len(seeds(3))})
+    write("sharding", metrics, {"rows": ROWS, "hours": HOURS, "seeds": len(seeds(3))})
 
 
 def measure(snapshot: PlanSnapshot, seed: int) -> dict[str, float]:
