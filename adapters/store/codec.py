@@ -1,6 +1,7 @@
 """How records become text and back: JSON, whole microseconds since the epoch, cursors of pages."""
 
 import base64
+import json
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -9,9 +10,10 @@ from typing import Final, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from scheduler.core.errors import GridtideError, InvalidInputError, StoreError
-from scheduler.core.job import JobRecord
+from scheduler.core.job import JobId, JobRecord, JobState
 from scheduler.core.ledger import LedgerEntry
 from scheduler.core.timegrid import as_utc
+from scheduler.ports import Event
 
 _T = TypeVar("_T")
 
@@ -58,6 +60,30 @@ def encode_entry(entry: LedgerEntry) -> str:
 def decode_entry(text: str) -> LedgerEntry:
     """The entry of `encode_entry`. Raises StoreError for any other text."""
     return _decode(_ENTRIES, text)
+
+
+def to_json(*values: str | int | None) -> str:
+    """A list as JSON, as short as it can be."""
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
+
+
+def encode_event(event: Event) -> str:
+    """The event as JSON, without its number."""
+    state = None if event.state is None else event.state.value
+    return to_json(to_us(event.at), event.kind, event.job_id, state, event.detail)
+
+
+def decode_event(seq: int, text: str) -> Event:
+    """The event of `encode_event`, with its number."""
+    at_us, kind, job_id, state, detail = json.loads(text)
+    return Event(
+        seq=seq,
+        at=from_us(at_us),
+        kind=kind,
+        job_id=None if job_id is None else JobId(job_id),
+        state=None if state is None else JobState(state),
+        detail=detail,
+    )
 
 
 def to_us(at: datetime) -> int:

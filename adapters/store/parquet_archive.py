@@ -6,8 +6,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from adapters.store.codec import decode_entry, decode_record, encode_entry, encode_record
-from adapters.store.redis_rows import event_text, read_event
+from adapters.store.codec import (
+    decode_entry,
+    decode_event,
+    decode_record,
+    encode_entry,
+    encode_event,
+    encode_record,
+)
+from adapters.store.database_file import put_in_place
 from scheduler.core.errors import InvalidConfigError, StoreError
 from scheduler.ports import ArchivedJob
 
@@ -55,8 +62,7 @@ class ParquetArchive:
                 parquet.write_table(table, file, compression="zstd")
                 file.flush()
                 os.fsync(file.fileno())
-            part.replace(path)
-            _sync(self._folder)
+            put_in_place(part, path)
         except OSError as error:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
@@ -82,7 +88,7 @@ def read_archived(path: Path) -> list[ArchivedJob]:
         ArchivedJob(
             record=decode_record(row["record"]),
             events=tuple(
-                read_event(str(seq), text)
+                decode_event(seq, text)
                 for seq, text in zip(row["event_seqs"], row["events"], strict=True)
             ),
             entry=None if row["entry"] is None else decode_entry(row["entry"]),
@@ -129,17 +135,8 @@ def _row(one: ArchivedJob) -> dict[str, Any]:
         "record": encode_record(record),
         "entry": None if entry is None else encode_entry(entry),
         "event_seqs": [event.seq for event in one.events],
-        "events": [event_text(event) for event in one.events],
+        "events": [encode_event(event) for event in one.events],
     }
-
-
-def _sync(folder: Path) -> None:
-    """The new name, too, survives the loss of power."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _unusable(folder: Path, error: OSError) -> StoreError:

@@ -9,8 +9,10 @@ from typing import Final
 from adapters.store.codec import (
     RecordMemo,
     decode_entry,
+    decode_event,
     decode_record,
     encode_cursor,
+    encode_event,
     encode_record,
     page_start,
     to_us,
@@ -30,12 +32,10 @@ from adapters.store.redis_pools import Pools, open_pools
 from adapters.store.redis_rows import (
     NO_ENTRY,
     entry_row,
-    event_text,
     head,
     marked,
     new_job,
     present,
-    read_event,
     succeeded_index,
 )
 from adapters.store.redis_scripts import ScriptName, get_script
@@ -164,7 +164,7 @@ class RedisStore:
         """Replaces the job, appends the events and puts the entry, in one transaction."""
         expected = record.version - 1
         job_id, text = record.job.job_id, encode_record(record)
-        logged = [part for event in events for part in (event.kind, event_text(event))]
+        logged = [part for event in events for part in (event.kind, encode_event(event))]
 
         def write(entry_id: str, entry_text: str, mark: str) -> Reply:
             job = (job_id, expected, head(record), text)
@@ -184,7 +184,7 @@ class RedisStore:
 
     def add_event(self, event: Event) -> None:
         """Appends an event that changes no job."""
-        self._call("add_event", event.job_id or "", event.kind, event_text(event))
+        self._call("add_event", event.job_id or "", event.kind, encode_event(event))
 
     def events(
         self,
@@ -199,7 +199,7 @@ class RedisStore:
         first = max(after_seq + 1, 1)
         _, *found = self._call("events", first, limit, marked("j", job_id), marked("k", kind))
         return [
-            read_event(present(seq), present(text))
+            decode_event(int(present(seq)), present(text))
             for seq, text in zip(found[::2], found[1::2], strict=True)
         ]
 

@@ -1,21 +1,15 @@
-"""What scripts are given for records, events and entries, and these again from what scripts answer."""
+"""What scripts are given for records and entries, and what their answers stand for."""
 
-import json
 from typing import Final
 
-from adapters.store.codec import encode_entry, encode_record, from_us, to_us
+from adapters.store.codec import encode_entry, encode_event, encode_record, to_json, to_us
 from adapters.store.redis_keys import time_digits
 from scheduler.core.errors import StoreError
-from scheduler.core.job import JobId, JobRecord, JobState
+from scheduler.core.job import JobRecord
 from scheduler.core.ledger import LedgerEntry
-from scheduler.ports import Event, NewJob
+from scheduler.ports import NewJob
 
 NO_ENTRY: Final = ("", "", "")
-
-
-def to_json(*values: str | int | None) -> str:
-    """A list as JSON, as short as it can be."""
-    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
 
 
 def head(record: JobRecord, key: str = "", digest: str = "") -> str:
@@ -31,7 +25,7 @@ def new_job(new: NewJob) -> tuple[str, ...]:
     return (
         *job_row(record, encode_record(record), new.idempotency_key, new.request_digest),
         new.event.kind,
-        event_text(new.event),
+        encode_event(new.event),
     )
 
 
@@ -52,25 +46,6 @@ def marked(mark: str, text: str | None) -> str:
 def unmarked(text: str) -> str | None:
     """The text of `marked`."""
     return text[1:] if text else None
-
-
-def event_text(event: Event) -> str:
-    """An event as the stream holds it, without its number."""
-    state = None if event.state is None else event.state.value
-    return to_json(to_us(event.at), event.kind, event.job_id, state, event.detail)
-
-
-def read_event(seq: str, text: str) -> Event:
-    """The event of `event_text`."""
-    at_us, kind, job_id, state, detail = json.loads(text)
-    return Event(
-        seq=int(seq),
-        at=from_us(at_us),
-        kind=kind,
-        job_id=None if job_id is None else JobId(job_id),
-        state=None if state is None else JobState(state),
-        detail=detail,
-    )
 
 
 def entry_row(entry: LedgerEntry) -> tuple[str, str, str]:

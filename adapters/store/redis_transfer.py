@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Final
 
-from adapters.store.codec import decode_entry, decode_record
+from adapters.store.codec import decode_entry, decode_record, to_json
 from adapters.store.redis_address import RedisAddress
 from adapters.store.redis_keys import schema_key
 from adapters.store.redis_link import Argument, RedisLink, Reply
 from adapters.store.redis_migrations import COPYING, SCHEMA, open_schema
 from adapters.store.redis_pools import Pools, open_pools
-from adapters.store.redis_rows import entry_mark, job_row, present, to_json, unmarked
+from adapters.store.redis_rows import entry_mark, job_row, present, unmarked
 from adapters.store.redis_scripts import ScriptName, bare_script, get_script, load_text
 from adapters.store.redis_terms import RedisTerms
 from adapters.store.transfer import KINDS, Kind, Row, flat

@@ -48,6 +48,11 @@ def _beyond(at: datetime, field: str) -> InvalidInputError:
     )
 
 
+def whole_second_up(at: datetime) -> datetime:
+    """The instant, or the next whole second after it."""
+    return (as_utc(at) + timedelta(microseconds=999_999)).replace(microsecond=0)
+
+
 def parse_instant(text: str, *, field: str = "time") -> datetime:
     """The UTC instant of an ISO 8601 text with an offset.
 

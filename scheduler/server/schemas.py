@@ -24,7 +24,7 @@ from scheduler.core.terms import (
     ResourceOption,
     Width,
 )
-from scheduler.core.timegrid import format_instant
+from scheduler.core.timegrid import format_instant, whole_second_up
 from scheduler.server.document_errors import describe_errors
 from scheduler.server.fields import Amount, DurationS, Instant, Strict, ZeroOrDurationS
 from scheduler.server.manifest_form import as_text, grace_of
@@ -36,7 +36,6 @@ LATER: Final = {
     "array": "gridtide submit, which makes one job of each index",
 }
 """Fields of the job format that this version refuses, and what they wait for."""
-_SECOND: Final = timedelta(seconds=1)
 _ACCELERATORS: Final = re.compile(r"\s*(?P<name>[A-Za-z][\w .-]*?)\s*(?::\s*(?P<gpus>\d{1,7}))?\s*")
 
 
@@ -269,8 +268,9 @@ def build_job(
     if deadline_at is None:
         assert spec.patience is not None
         # Plans begin and end at whole seconds: one that may not wait at all still has to fit.
-        begins_at = now if now.microsecond == 0 else now.replace(microsecond=0) + _SECOND
-        deadline_at = begins_at + timedelta(seconds=options[0].duration_s + spec.patience)
+        deadline_at = whole_second_up(now) + timedelta(
+            seconds=options[0].duration_s + spec.patience
+        )
     elif deadline_at <= now:
         raise InvalidJobError(
             f"deadline: {format_instant(deadline_at)} is in the past (now is {format_instant(now)})",
