@@ -128,9 +128,11 @@ def outcome_of(job: KubeJob, pods: Sequence[KubePod]) -> Outcome:
     spans = spans_of(pods)
     if job.end == "Complete":
         return Outcome(code=0, spans=spans)
-    if job.end == "Failed":
+    is_count = job.why.startswith("BackoffLimitExceeded")
+    # Pods that we told to leave may count as failures before the Job is seen to be suspended.
+    if job.end == "Failed" and not (job.ending and is_count):
         code = _failing_code(pods)
-        known = code is not None and job.why.startswith("BackoffLimitExceeded")
+        known = code is not None and is_count
         return Outcome(code=code, spans=spans, detail="" if known else f"Kubernetes: {job.why}")
     ending = parse_ending(job.ending)
     if ending.unstarted:
@@ -156,7 +158,8 @@ def trouble_of(pods: Sequence[KubePod]) -> str:
 
 
 def _state(job: KubeJob, pods: Sequence[KubePod]) -> RunState:
-    if job.is_over:
+    is_live = any(pod.is_live for pod in pods)
+    if job.outcome or (job.end and not is_live):  # what became of its last pod may be told later
         return RunState.ENDED
     if _is_gone(job, pods) and not job.ending:
         return RunState.FROZEN

@@ -439,7 +439,7 @@ class KubernetesCluster:
 
     def _is_holding(self, job: KubeJob, *, has_begun: bool) -> bool:
         """Whether its pods have devices, or (unless `has_begun`) will."""
-        pods = () if job.is_over else self._book.pods.members(job.owner)
+        pods = self._book.pods.members(job.owner)
         may_come = not (job.is_over or job.is_empty or has_begun)
         return may_come or any(pod.is_live and (pod.began_s or not has_begun) for pod in pods)
 

@@ -119,6 +119,9 @@ COMPLETE: dict[str, Any] = {"conditions": [("Complete", "CompletionsReached", ""
         ),
         ([pod(ended=3, code=0)], COMPLETE, RunState.ENDED),
         ([pod(ended=3, code=1)], failed(), RunState.ENDED),
+        # Its last pod is still to be heard of, or on a node that is: with its code, or while it may run.
+        ([pod()], COMPLETE, RunState.RUNNING),
+        ([pod()], failed(), RunState.RUNNING),
         # A pod that failed is no end: another may follow.
         ([pod(ended=3, code=1), pod("q", began=5)], {"active": 1, "failed": 1}, RunState.RUNNING),
         # Somebody suspended it: frozen once no pod is left.
@@ -244,6 +247,27 @@ def test_run_that_was_asked_to_leave_has_saved_only_if_every_pod_says_so(
 ) -> None:
     pods = [pod(f"p{n}", index=n, ended=5, code=code) for n, code in enumerate(codes)]
     assert outcome(*pods, **LEFT, notes={"gridtide.dev/ending": SAVED}).code == told
+
+
+@pytest.mark.parametrize(("code", "told"), [(75, 75), (137, -9), (0, -15)])
+def test_pod_that_was_told_to_leave_is_no_failure_though_its_job_counts_it_as_one(
+    code: int, told: int
+) -> None:
+    ended = pod(ended=5, code=code, phase="Failed")
+    found = outcome(ended, **failed(), notes={"gridtide.dev/ending": SAVED})
+    assert (found.code, found.detail) == (told, "")
+
+
+def test_run_that_was_given_back_has_not_failed_though_its_job_counts_its_pod() -> None:
+    notes = {"gridtide.dev/ending": Ending(unstarted="no node").text()}
+    told = status(**failed(), notes=notes)
+    assert (told.state, told.detail) == (RunState.UNSTARTED, "no node")
+
+
+def test_job_that_ran_out_of_time_says_so_though_it_was_told_to_leave() -> None:
+    notes = {"gridtide.dev/ending": SAVED}
+    found = outcome(pod(ended=5, code=143), **failed("DeadlineExceeded", "too long"), notes=notes)
+    assert (found.code, found.detail) == (-15, "Kubernetes: DeadlineExceeded: too long")
 
 
 def test_run_whose_pods_left_unseen_has_no_code_but_its_time_counts() -> None:
