@@ -22,7 +22,9 @@ def freeze_baseline(search: WindowSearch, request: PlanRequest, *, now: datetime
         raise InfeasibleError(f"job {request.job_id}: no cluster may run it", job_id=request.job_id)
     home = request.choices[0]
     start_at = max(now, request.earliest_at)
-    placed = search.at(replace(request, earliest_at=start_at), home)
+    if start_at != request.earliest_at:
+        request = replace(request, earliest_at=start_at)
+    placed = search.at(request, home)
     window = Window(start_at, start_at + timedelta(seconds=home.duration_s))
     return Baseline(
         cluster_id=home.cluster.cluster_id,

@@ -17,6 +17,8 @@ def as_utc(at: datetime, *, field: str = "time") -> datetime:
     Raises:
         InvalidInputError: the time has no offset, so its instant is unknown; or none in UTC.
     """
+    if at.tzinfo is UTC:  # by far the most are
+        return at
     if at.tzinfo is None:
         raise InvalidInputError(
             f"{field}: {at.isoformat()} has no time zone; add an offset, such as 2026-11-27T09:00:00+01:00 or ...Z",
@@ -73,7 +75,7 @@ def parse_instant(text: str, *, field: str = "time") -> datetime:
 
 def format_instant(at: datetime) -> str:
     """ISO 8601 in UTC with `Z`, to the second, or to the microsecond where there is a fraction."""
-    return as_utc(at).isoformat().replace("+00:00", "Z")
+    return f"{as_utc(at).isoformat()[: -len('+00:00')]}Z"
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -109,7 +109,8 @@ class Submissions:
             hardware=service.hardware,
             region_ids=service.fleet.region_ids,
         )
-        job = replace(job, cluster_ids=taking)
+        if taking:
+            job = replace(job, cluster_ids=taking)
         job = with_permits(job, service.settings.clusters, service.fleet)
         job = with_kubernetes_permits(job, service.settings.clusters, service.fleet)
         schemas.require_prices(job, service.fleet)
@@ -133,7 +134,8 @@ class Submissions:
 def _settled(submission: Submission, outcome: Tried | InvalidJobError) -> Submission:
     if isinstance(outcome, InvalidJobError):
         raise outcome
-    return replace(submission, job=outcome.job, note=outcome.note)
+    is_same = outcome.job is submission.job and outcome.note == submission.note
+    return submission if is_same else replace(submission, job=outcome.job, note=outcome.note)
 
 
 def _at(index: int, error: InvalidInputError) -> InvalidJobError:

@@ -359,13 +359,14 @@ class Planning:
         self, search: WindowSearch, request: PlanRequest, job: Job, at: datetime
     ) -> tuple[Placement, Baseline]:
         """Where a new job would run now, and the frozen alternative; what it waits for comes first."""
-        home = replace(request, after=())
-        request = replace(home, earliest_at=max(request.earliest_at, at))
+        home = request
+        if at > request.earliest_at:
+            request = replace(request, earliest_at=at)
         if job.after:
             # Only then: thousands of jobs a second may be submitted beside thousands of active ones.
             following = self._following([*self._view, *self._admitted.values()], at)
-            home = replace(home, earliest_at=following.baseline_start(job))
-            request = following.admit(request, job)
+            home = replace(home, earliest_at=following.baseline_start(job), after=())
+            request = following.admit(replace(request, after=()), job)
         found = search.place(request)
         if isinstance(found, Unplaced):
             found = self._squeeze(request, found, job)

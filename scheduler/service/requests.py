@@ -32,7 +32,8 @@ class Requests:
         A run keeps its width on the clusters that there are. So each width of an elastic job is a choice of
         its own; another one may be chosen after a pause, when the rest is planned anew.
         """
-        return replace(request_of(job, self._choices(job)), elastic=None)
+        request = request_of(job, self._choices(job))
+        return request if job.elastic is None else replace(request, elastic=None)
 
     def of(self, record: JobRecord, now: datetime) -> PlanRequest:
         """The request of a stored job; of one that was paused, with what is left."""

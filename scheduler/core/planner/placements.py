@@ -34,6 +34,8 @@ class _Meter:
         )
         self._mg_s: Final = _sums(self.mg_per_kwh * pue * self._slot_s)
         self._pue_s: Final = _sums(pue * self._slot_s)
+        # For single windows: arrays of one cost ten times as much.
+        self._sums: Final = (self._mg_s.tolist(), self._pue_s.tolist())
         layers = set(forecast.layer[row].tolist())
         is_one = len(layers) == 1 and min(layers) >= 0
         self.provenance: Provenance | None = forecast.layers[row][layers.pop()] if is_one else None
@@ -47,6 +49,14 @@ class _Meter:
         """PUE over windows; where it changes, beyond the horizon as in its last slot."""
         over = _at(self._pue_s, stop_s, self._slot_s) - _at(self._pue_s, start_s, self._slot_s)
         return over * (self._pue or 1.0)
+
+    def of_window(self, start_s: int, stop_s: int) -> tuple[float, float]:
+        """Both integrals over one window."""
+        mg_s, pue_s = (
+            _at_one(sums, stop_s, self._slot_s) - _at_one(sums, start_s, self._slot_s)
+            for sums in self._sums
+        )
+        return mg_s * (self._pue or 1.0), pue_s * (self._pue or 1.0)
 
 
 class Footprints:
@@ -79,20 +89,21 @@ class Footprints:
             is_known: the forecast covers them.
         """
         meter = self._meter(choice.cluster)
-        starts, stops, gpus, watts = (np.array(column) for column in zip(*stretches, strict=True))
-        pue_s = meter.pue_s(starts, stops)
-        run_s = int((stops - starts).sum())
-        watt_s, draw_s = float((watts * pue_s).sum()), float((watts * (stops - starts)).sum())
+        run_s = device_s = 0
+        draw_s = watt_s = watt_mg_s = 0.0
+        for start_s, stop_s, gpus, watts in stretches:
+            mg_s, pue_s = meter.of_window(start_s, stop_s)
+            run_s += stop_s - start_s
+            device_s += gpus * (stop_s - start_s)
+            draw_s += watts * (stop_s - start_s)
+            watt_s += watts * pue_s
+            watt_mg_s += watts * mg_s
         planned_g = None
-        windows = tuple(
-            self.window(int(one), int(other)) for one, other in zip(starts, stops, strict=True)
-        )
         if is_known:
-            planned_g = float((watts * meter.mg_s(starts, stops)).sum())
-            planned_g = planned_g / WATT_SECONDS_PER_KWH / MG_PER_G + self.moved_g(
-                choice, int(starts[0])
-            )
-        cluster, is_even = choice.cluster, len(set(gpus.tolist())) == 1
+            planned_g = watt_mg_s / WATT_SECONDS_PER_KWH / MG_PER_G
+            planned_g += self.moved_g(choice, stretches[0][0])
+        windows = tuple(self.window(start_s, stop_s) for start_s, stop_s, _, _ in stretches)
+        cluster, widths = choice.cluster, tuple(gpus for _, _, gpus, _ in stretches)
         return Placement(
             job_id=request.job_id,
             cluster_id=cluster.cluster_id,
@@ -100,14 +111,14 @@ class Footprints:
             zone_id=cluster.zone_id,
             option=choice.option,
             accelerator=choice.accelerator,
-            gpus=int(gpus.max()),
-            power_w=draw_s / run_s if len(stretches) > 1 else float(watts[0]),
+            gpus=max(widths),
+            power_w=draw_s / run_s if len(stretches) > 1 else stretches[0][3],
             pue=watt_s / draw_s if cluster.pue_by_hour else cluster.pue,
             segments=windows,
-            widths=() if is_even else tuple(gpus.tolist()),
+            widths=() if len(set(widths)) == 1 else widths,
             energy_kwh=watt_s / WATT_SECONDS_PER_KWH + choice.move.kwh,
             planned_g=planned_g,
-            cost=choice.cost(float((gpus * (stops - starts)).sum())),
+            cost=choice.cost(device_s),
             provenance=self._provenance(cluster, windows) if is_known else None,
         )
 
@@ -182,3 +193,9 @@ def _at(sums: Floats, at_s: Ints, slot_s: int) -> Floats:
     slot = np.minimum(at_s // slot_s, len(sums) - 2)
     into: Floats = sums[slot] + (at_s - slot * slot_s) * (sums[slot + 1] - sums[slot]) / slot_s
     return into
+
+
+def _at_one(sums: list[float], at_s: int, slot_s: int) -> float:
+    """`_at` for one second."""
+    slot = min(at_s // slot_s, len(sums) - 2)
+    return sums[slot] + (at_s - slot * slot_s) * (sums[slot + 1] - sums[slot]) / slot_s

@@ -7,7 +7,7 @@ tried; the result is exact over all real-valued starts, in integer arithmetic.
 All times are whole seconds from the origin of the grid; costs are mg/kWh x s in int64.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -49,10 +49,10 @@ class Profile:
     def without(self, blocked: NDArray[np.bool_]) -> "Profile":
         """The same row where no window may touch these slots, whatever was blocked before."""
         if not blocked.any():
-            return replace(self, prefix_blocked=None)
+            return Profile(self.mg_per_kwh, self.slot_s, self.prefix_mg_s, None)
         prefix_blocked = np.zeros(len(blocked) + 1, dtype=np.int64)
         np.cumsum(blocked, out=prefix_blocked[1:])
-        return replace(self, prefix_blocked=prefix_blocked)
+        return Profile(self.mg_per_kwh, self.slot_s, self.prefix_mg_s, prefix_blocked)
 
     @property
     def horizon_s(self) -> int:
