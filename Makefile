@@ -38,7 +38,7 @@ test-external: compiled
 	tests/testbeds/redis up
 	tests/testbeds/slurm up east west
 	GRIDTIDE_SLURM_LUA=deploy/slurm/job_submit.lua tests/testbeds/slurm up south
-	$(BIN)/python -m pytest -m external
+	$(BIN)/python -m pytest -m external -n 2 --dist loadgroup
 
 check: lint types imports
 

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Final
 
 from adapters.store.codec import (
-    RecordMemo,
     decode_entry,
     decode_event,
     decode_record,
@@ -17,6 +16,7 @@ from adapters.store.codec import (
     page_start,
     to_us,
 )
+from adapters.store.redis_active import PAGE, ActiveJobs
 from adapters.store.redis_address import RedisAddress
 from adapters.store.redis_durability import (
     Durability,
@@ -50,7 +50,7 @@ from adapters.store.refusals import (
     stale,
 )
 from scheduler.core.errors import StoreError
-from scheduler.core.job import ACTIVE_STATES, ENDED_STATES, JobRecord, JobState
+from scheduler.core.job import ENDED_STATES, JobRecord, JobState
 from scheduler.core.ledger import LedgerEntry
 from scheduler.ports import Check, Event, Lease, NewJob
 
@@ -61,7 +61,7 @@ _EntryWrite = Callable[[str, str, str], Reply]
 class RedisStore:
     """A `JobStore` on Redis.
 
-    Every method is one script, and so one transaction. A call whose reply was lost is sent again; the
+    Every write is one script, and so one transaction; reads of unbounded length are several. A call whose reply was lost is sent again; the
     script knows it by its number and does nothing twice.
 
     Args:
@@ -77,7 +77,7 @@ class RedisStore:
         terms = RedisTerms() if terms is None else terms
         self._wait = terms.wait
         self._fence: Callable[[], int] | None = None
-        self._active = RecordMemo()
+        self._active = ActiveJobs()
         with ExitStack() as stack:
             pools = open_pools(address, terms) if pools is None else pools
             self._link = RedisLink(address, terms, pools, schema=SCHEMA)
@@ -154,9 +154,7 @@ class RedisStore:
 
     def active_jobs(self) -> list[JobRecord]:
         """Every job that has not ended, oldest submission first."""
-        _, *texts = self._call("active_jobs", *sorted(ACTIVE_STATES))
-        records = self._active.decode(map(present, texts))
-        return sorted(records, key=lambda one: (one.job.submitted_at, one.job.job_id))
+        return self._active.read(self._call)
 
     def update_job(
         self, record: JobRecord, *events: Event, entry: LedgerEntry | None = None
@@ -218,8 +216,13 @@ class RedisStore:
         index = "unsettled" if unsettled_only else "time"
         low = "-" if from_at is None else f"[{time_digits(to_us(from_at))}"
         high = "+" if to_at is None else f"({time_digits(to_us(to_at))}"
-        _, *texts = self._call("entries", index, low, high)
-        return [decode_entry(present(text)) for text in texts]
+        entries = list[LedgerEntry]()
+        while True:
+            _, *found = self._call("entries", index, low, high, PAGE)
+            entries += [decode_entry(present(text)) for text in found[1::2]]
+            if len(found) < 2 * PAGE:
+                return entries
+            low = f"({present(found[-2])}"
 
     def put_document(self, key: str, text: str) -> None:
         """Keeps a small text under a key."""

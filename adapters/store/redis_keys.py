@@ -12,6 +12,7 @@ Redis Cluster: every key of a store is in one slot, so that a script may work on
 | `jobs:state:STATE` | sorted set | `TIME` + job id of the jobs in that state |
 | `jobs:project:STATE:PROJECT` | sorted set | the same, of one project |
 | `jobs:succeeded:LENGTH:PROJECT:NAME` | sorted set | the same, of the jobs of that name that succeeded |
+| `changes` | stream | job id → version of the newest 100,000 writes of jobs or a few more: what to read again |
 | `seq` | string | number of the newest event |
 | `events` | stream | id `SEQ-0`, field `e`: `[time in µs, kind, job id, state, detail]` |
 | `events:job:ID` | sorted set | numbers of the events of a job |

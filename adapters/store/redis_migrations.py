@@ -7,7 +7,11 @@ from adapters.store.redis_link import RedisLink
 from adapters.store.redis_scripts import bare_script, load_text
 from scheduler.core.errors import StoreError
 
-MIGRATIONS: Final[Sequence[str]] = ()
+_NOTES_CHANGES: Final = """
+-- Version 2 notes changes, and whoever does not must not write any more: there is nothing else to do.
+return {"done"}
+"""
+MIGRATIONS: Final[Sequence[str]] = (_NOTES_CHANGES,)
 """Step i leads from version i + 1 to i + 2: a script that is called until it answers `done`.
 
 It does a bounded piece of the work a call, so that the server goes on for others, and each piece may

@@ -9,15 +9,14 @@ from typing import Final, Literal
 _FOLDER: Final = "redis_lua"
 
 ScriptName = Literal[
-    "active_jobs",
     "add_event",
     "add_jobs",
+    "changed_jobs",
     "counts",
     "drop_lease",
     "entries",
     "events",
     "export_documents",
-    "export_entries",
     "export_jobs",
     "get_document",
     "get_job",

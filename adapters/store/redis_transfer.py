@@ -78,14 +78,14 @@ class _RedisRows:
             after_seq = int(present(found[-2]))
 
     def _entries(self) -> Iterator[list[Row]]:
-        last = ""
+        low = "-"
         while True:
-            _, *found = self._call("export_entries", last, _PAGE)
+            _, *found = self._call("entries", "time", low, "+", _PAGE)
             if not found:
                 return
             texts = [present(text) for text in found[1::2]]
             yield [(decode_entry(text).job_id, text) for text in texts]
-            last = present(found[-2])
+            low = f"({present(found[-2])}"
 
     def _call(self, name: ScriptName, *args: Argument) -> Reply:
         return self._link.call(get_script(name), *args)

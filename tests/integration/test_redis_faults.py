@@ -24,7 +24,7 @@ pytestmark = pytest.mark.external
 QUICK = RedisTerms(timeout_s=0.3)
 ACL_RIGHTS = (
     "~{gridtide:default}:* +evalsha +script|load +time +get +set +del +exists +expire +hset +hget +hmget"
-    " +hexists +hdel +zadd +zrem +zrange +zrangebylex +zrevrangebylex +zrangebyscore +xadd +xdel +xrange +info +wait"
+    " +hexists +hdel +zadd +zrem +zrange +zrangebylex +zrevrangebylex +zrangebyscore +xadd +xdel +xrange +xrevrange +info +wait"
 )
 
 

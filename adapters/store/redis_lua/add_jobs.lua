@@ -22,6 +22,7 @@ for i = 6, #ARGV, 7 do
       write("HSET", at .. "jobs", id, record)
       write("HSET", at .. "heads", id, head)
       in_indexes(id, cjson.decode(head), "ZADD", 0)
+      note_change(id, "1")
       if key ~= "" then
         fresh_keys[key] = ARGV[i + 4]
         write("HSET", at .. "keys", string.sub(key, 2), ARGV[i + 4])

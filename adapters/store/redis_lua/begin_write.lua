@@ -49,6 +49,11 @@ local function in_indexes(id, head, command, ...)
   end
 end
 
+-- For those who keep a copy of all active jobs: which one is to be read again.
+local function note_change(id, version)
+  write("XADD", at .. "changes", "MAXLEN", "~", "100000", "*", id, version)
+end
+
 local seq = false
 local function write_event(number, id, kind, text)
   -- Not as Lua would write a number: from 1e14 on that has an exponent.

@@ -34,6 +34,7 @@ redis.call("ZRANGEBYSCORE", probe, "-inf", "+inf")
 redis.call("ZREM", probe, "member")
 redis.call("XADD", probe, "1-0", "", "")
 redis.call("XRANGE", probe, "-", "+")
+redis.call("XREVRANGE", probe, "+", "-")
 redis.call("XDEL", probe, "1-0")
 redis.call("DEL", probe)
 return {"ok", schema}

@@ -22,6 +22,7 @@ write("HSET", at .. "jobs", id, ARGV[9])
 write("HSET", at .. "heads", id, cjson.encode(new))
 in_indexes(id, old, "ZREM")
 in_indexes(id, new, "ZADD", 0)
+note_change(id, string.format("%.0f", new[1]))
 for i = 13, #ARGV, 2 do
   append_event(id, ARGV[i], ARGV[i + 1])
 end

@@ -7,7 +7,8 @@ from adapters.store.redis import RedisStore
 from adapters.store.redis_address import parse_address
 from adapters.store.redis_keys import prefix, schema_key
 from adapters.store.redis_link import RedisLink
-from adapters.store.redis_migrations import SCHEMA, open_schema
+from adapters.store.redis_migrations import MIGRATIONS, SCHEMA, open_schema
+from adapters.store.redis_scripts import get_script
 from adapters.store.redis_terms import RedisTerms
 from scheduler.core.errors import StoreError
 from tests.conformance.stores import fake_pools
@@ -45,7 +46,7 @@ def link(server: fakeredis.FakeServer) -> RedisLink:
 
 
 def test_new_store_has_the_newest_schema(link: RedisLink, raw: fakeredis.FakeRedis) -> None:
-    assert open_schema(link) == (1, 1)
+    assert open_schema(link) == (int(SCHEMA), int(SCHEMA))
     assert raw.get(KEY) == SCHEMA
     assert raw.keys() == [KEY]
 
@@ -55,10 +56,11 @@ def test_migration_works_piece_by_piece_and_once(
 ) -> None:
     store = RedisStore(ADDRESS, pools=fake_pools(server))
     add(store, *(queued(f"j{number}") for number in range(5)))
-    assert open_schema(link, [RENAMES_BY_TWO]) == (1, 2)
+    now = int(SCHEMA)
+    assert open_schema(link, [*MIGRATIONS, RENAMES_BY_TWO]) == (now, now + 1)
     assert raw.hlen(prefix("m") + "newer") == 5
-    assert raw.get(KEY) == "2"
-    assert open_schema(link, [RENAMES_BY_TWO]) == (2, 2)
+    assert raw.get(KEY) == str(now + 1)
+    assert open_schema(link, [*MIGRATIONS, RENAMES_BY_TWO]) == (now + 1, now + 1)
 
 
 def test_migration_that_fails_leaves_the_version_and_can_go_on(
@@ -66,15 +68,32 @@ def test_migration_that_fails_leaves_the_version_and_can_go_on(
 ) -> None:
     add(RedisStore(ADDRESS, pools=fake_pools(server)), queued("a"))
     with pytest.raises(StoreError):
-        open_schema(link, [RENAMES_BY_TWO, "return redis.error_reply('ERR no')"])
-    assert raw.get(KEY) == "2"
-    assert open_schema(link, [RENAMES_BY_TWO, "return {'done'}"]) == (2, 3)
+        open_schema(link, [*MIGRATIONS, RENAMES_BY_TWO, "return redis.error_reply('ERR no')"])
+    now = int(SCHEMA)
+    assert raw.get(KEY) == str(now + 1)
+    steps = [*MIGRATIONS, RENAMES_BY_TWO, "return {'done'}"]
+    assert open_schema(link, steps) == (now + 1, now + 2)
+
+
+def test_store_of_the_first_version_is_taken_over_and_whoever_knows_that_one_alone_stops(
+    server: fakeredis.FakeServer, raw: fakeredis.FakeRedis
+) -> None:
+    old = RedisStore(ADDRESS, pools=fake_pools(server))
+    add(old, queued("a"), queued("b"))
+    raw.delete(prefix("m") + "changes")
+    raw.set(KEY, "1")
+    new = RedisStore(ADDRESS, pools=fake_pools(server))
+    assert [one.job.job_id for one in new.active_jobs()] == ["a", "b"]
+    assert raw.get(KEY) == SCHEMA
+    old_link = RedisLink(ADDRESS, RedisTerms(), fake_pools(server), schema="1")
+    with pytest.raises(StoreError, match=f"schema version {SCHEMA}"):
+        old_link.call(get_script("get_job"), "a")
 
 
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        ("2", "schema version 2, this Gridtide knows up to 1; upgrade"),
+        ("99", f"schema version 99, this Gridtide knows up to {SCHEMA}; upgrade"),
         ("nonsense", "schema version nonsense"),
         ("copying:/a/b.db", "unfinished copy"),
     ],
