@@ -116,6 +116,13 @@ class RedisStore:
             for new, text in zip(jobs, known, strict=True)
         ]
 
+    def known_job(self, idempotency_key: str, request_digest: str | None) -> JobRecord | None:
+        """The job that was stored for that request; None where none was."""
+        word, found = self._call("known_job", idempotency_key, marked("=", request_digest))
+        if word == "used":
+            raise key_used(idempotency_key, present(found))
+        return None if found is None else decode_record(found)
+
     def get_job(self, job_id: str) -> JobRecord:
         """The job. Raises NotFoundError."""
         _, text = self._call("get_job", job_id)

@@ -24,6 +24,7 @@ ScriptName = Literal[
     "import_entries",
     "import_events",
     "import_jobs",
+    "known_job",
     "list_jobs",
     "put_document",
     "put_entry",

@@ -100,6 +100,12 @@ class SqliteStore:
             for new, text in zip(jobs, known, strict=True)
         ]
 
+    def known_job(self, idempotency_key: str, request_digest: str | None) -> JobRecord | None:
+        """The job that was stored for that request; None where none was."""
+        for known in self._readers.rows(statements.FIND_KEY, (idempotency_key,)):
+            return decode_record(_repeated(known, idempotency_key, request_digest))
+        return None
+
     def get_job(self, job_id: str) -> JobRecord:
         """The job. Raises NotFoundError."""
         for (text,) in self._readers.rows(statements.FIND_JOB, (job_id,)):
@@ -280,9 +286,14 @@ def _add_job(
     known = connection.execute(statements.FIND_KEY, (key,)).fetchone()
     if known is None:
         raise id_taken(job_id)
-    known_id, digest, text = known
-    if digest != new.request_digest:
-        raise key_used(str(key), known_id)
+    return _repeated(known, str(key), new.request_digest)
+
+
+def _repeated(known: Row, key: str, digest: str | None) -> str:
+    """The text of the job that was stored for the key, of which `known` is the row."""
+    job_id, known_digest, text = known
+    if known_digest != digest:
+        raise key_used(key, str(job_id))
     return str(text)
 
 

@@ -93,6 +93,14 @@ class JobStore(Protocol):
         """
         ...
 
+    def known_job(self, idempotency_key: str, request_digest: str | None) -> JobRecord | None:
+        """The job that was stored for that request, which may be a repeat; None where none was.
+
+        Raises:
+            DuplicateJobError: the key is known with another digest.
+        """
+        ...
+
     def get_job(self, job_id: str) -> JobRecord:
         """The job. Raises NotFoundError."""
         ...

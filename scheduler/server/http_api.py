@@ -140,7 +140,7 @@ def _add_job_routes(app: FastAPI, service: Service) -> Endpoint:
             raise InvalidInputError(
                 "jobs: a list of 1 to 10000 jobs is needed", field="jobs", valid="a list"
             )
-        records = queue.submit(submissions.batch(listed, idempotency_key))
+        records = submissions.batch(listed, idempotency_key)
         return JSONResponse(
             {
                 "schema": "gridtide/jobs/v1",

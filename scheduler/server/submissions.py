@@ -7,7 +7,12 @@ from dataclasses import dataclass, replace
 
 from adapters.cluster.kube_manifests import ManifestPlace
 from adapters.cluster.kubernetes import KubernetesCluster
-from scheduler.core.errors import GridtideError, InvalidInputError, InvalidJobError
+from scheduler.core.errors import (
+    GridtideError,
+    InfeasibleError,
+    InvalidInputError,
+    InvalidJobError,
+)
 from scheduler.core.job import Job, JobRecord
 from scheduler.server import schemas
 from scheduler.server.kubernetes_permits import with_kubernetes_permits
@@ -33,6 +38,14 @@ class Untried:
     submission: Submission
 
 
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A client's idempotency key, with what tells a repeat from another request under the same key."""
+
+    text: str
+    digest: str | None
+
+
 class Submissions:
     """Makes submissions for a service."""
 
@@ -43,8 +56,11 @@ class Submissions:
         """Each request's record or error, in order; all that can be accepted are stored in one write."""
         outcomes = [self._outcome(one) for one in asked]
         ready = [one for one in outcomes if isinstance(one, Submission)]
-        answers = iter(self._service.queue.submit_each(ready))
-        return [next(answers) if isinstance(one, Submission) else one for one in outcomes]
+        stored = iter(self._service.queue.submit_each(ready))
+        answers = [next(stored) if isinstance(one, Submission) else one for one in outcomes]
+        return [
+            self._unless_repeated(one, answer) for one, answer in zip(asked, answers, strict=True)
+        ]
 
     def tried(self, untried: Untried) -> Submission:
         """The submission after its clusters were asked. Raises InvalidJobError where none takes it."""
@@ -54,16 +70,44 @@ class Submissions:
         (outcome,) = self._service.trials.ask([submission.job])
         return _settled(submission, outcome)
 
-    def batch(self, documents: Sequence[object], key: str | None) -> list[Submission]:
-        """Submissions of many documents, tried together.
+    def batch(self, documents: Sequence[object], key: str | None) -> list[JobRecord]:
+        """The records of many documents, tried and stored together: all of them or none.
 
         Raises:
             InvalidInputError: of the first one that is wrong, or taken nowhere; naming its index.
+            InfeasibleError: a deadline cannot be met.
+            DuplicateJobError: the key is known with another batch.
         """
+        digest = None if key is None else _digest(documents)
+        keys = [
+            None if key is None else Key(f"{key}/{index}", digest)
+            for index in range(len(documents))
+        ]
+        known = self._known_batch(keys)
+        if known is not None:
+            return known
+        try:
+            return self._service.queue.submit(self._all_made(documents, keys))
+        except (InvalidInputError, InfeasibleError):
+            known = self._known_batch(keys)  # by now, as of somebody who asked at the same time
+            if known is None:
+                raise
+            return known
+
+    def _known_batch(self, keys: Sequence[Key | None]) -> list[JobRecord] | None:
+        """What a batch became that is asked for again."""
+        if self._known(keys[0]) is None:
+            return None
+        found = [self._known(key) for key in keys]
+        return [one for one in found if one is not None]
+
+    def _all_made(
+        self, documents: Sequence[object], keys: Sequence[Key | None]
+    ) -> list[Submission]:
         made = list[Submission]()
-        for index, document in enumerate(documents):
+        for index, (document, key) in enumerate(zip(documents, keys, strict=True)):
             try:
-                made.append(self._made(document, None if key is None else f"{key}/{index}"))
+                made.append(self._made(document, key))
             except InvalidInputError as error:
                 raise _at(index, error) from error
         outcomes = self._service.trials.ask([one.job for one in made])
@@ -80,22 +124,46 @@ class Submissions:
         submission = self._tried(self._made(document, None))
         return submission.job, submission.note
 
-    def _outcome(self, asked: Asked | Submission) -> Submission | Untried | GridtideError:
+    def _outcome(
+        self, asked: Asked | Submission
+    ) -> Submission | Untried | JobRecord | GridtideError:
         if isinstance(asked, Submission):
             return asked
         try:
-            made = self._made(asked.document, asked.key)
+            key = _key_of(asked)
+            known = self._known(key)
+            if known is not None:
+                return known
+            made = self._made(asked.document, key)
             outcome = self._service.trials.find(made.job)
             return Untried(made) if outcome is None else _settled(made, outcome)
         except GridtideError as error:
             return error
 
-    def _made(self, document: object, key: str | None) -> Submission:
-        digest = None
-        if key is not None:
-            canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
-            digest = hashlib.sha256(canonical.encode()).hexdigest()
-        return Submission(job=self._job(document), idempotency_key=key, request_digest=digest)
+    def _known(self, key: Key | None) -> JobRecord | None:
+        """The job of a request that is a repeat.
+
+        Looked for before the request is judged: its time may have passed, and its own job stands in its way.
+        """
+        return None if key is None else self._service.store.known_job(key.text, key.digest)
+
+    def _unless_repeated(
+        self, asked: Asked | Submission, answer: JobRecord | Untried | Exception
+    ) -> JobRecord | Untried | Exception:
+        """The answer, or the job of the same request, where that was asked at the same time and came first."""
+        if not isinstance(answer, InfeasibleError):
+            return answer
+        try:
+            return self._known(_key_of(asked)) or answer
+        except GridtideError as error:
+            return error
+
+    def _made(self, document: object, key: Key | None) -> Submission:
+        return Submission(
+            job=self._job(document),
+            idempotency_key=None if key is None else key.text,
+            request_digest=None if key is None else key.digest,
+        )
 
     def _job(self, document: object) -> Job:
         service = self._service
@@ -129,6 +197,18 @@ class Submissions:
             if isinstance(adapter, KubernetesCluster) and is_allowed and is_wanted:
                 places[one.id] = adapter.place
         return places
+
+
+def _key_of(asked: Asked | Submission) -> Key | None:
+    if isinstance(asked, Submission):
+        text, digest = asked.idempotency_key, asked.request_digest
+        return None if text is None else Key(text, digest)
+    return None if asked.key is None else Key(asked.key, _digest(asked.document))
+
+
+def _digest(document: object) -> str:
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _settled(submission: Submission, outcome: Tried | InvalidJobError) -> Submission:

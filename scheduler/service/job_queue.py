@@ -82,10 +82,13 @@ class JobQueue:
         new_jobs = [one for one in admitted if isinstance(one, NewJob)]
         answers: list[JobRecord | GridtideError]
         stored = _outcome(self._store.add_jobs, new_jobs)
-        if isinstance(stored, GridtideError):
-            # One of them may be at fault: each has to be asked by itself.
+        if isinstance(stored, ConflictError):
+            # One of them is at fault: each has to be asked by itself.
             alone = [_outcome(self._store.add_jobs, [one]) for one in new_jobs]
             answers = [one if isinstance(one, GridtideError) else one[0] for one in alone]
+        elif isinstance(stored, GridtideError):
+            # The store is: asked again, it would know nothing of its first answer, which may have been lost.
+            answers = [stored] * len(new_jobs)
         else:
             answers = list(stored)
         for answer in answers:

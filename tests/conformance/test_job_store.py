@@ -152,6 +152,17 @@ def test_job_comes_back_as_it_was_stored(store: JobStore) -> None:
     assert store.get_job("full") == stored
 
 
+def test_request_is_known_by_its_key_and_its_digest(store: JobStore) -> None:
+    one, other = queued("a"), queued("b")
+    store.add_jobs([new(one, key="k", digest="d"), new(other, key="l")])
+    assert store.known_job("k", "d") == one
+    assert store.known_job("l", None) == other
+    assert store.known_job("m", "d") is None
+    for digest in ("other", None, ""):
+        with pytest.raises(DuplicateJobError, match="another request, which became job a"):
+            store.known_job("k", digest)
+
+
 def test_unknown_job_is_not_found(store: JobStore) -> None:
     with pytest.raises(NotFoundError) as caught:
         store.get_job("nobody")

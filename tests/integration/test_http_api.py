@@ -113,6 +113,66 @@ def test_same_key_and_body_is_one_job_and_another_body_is_a_conflict(world: Api)
     assert len(service.store.active_jobs()) == 1
 
 
+def filling(**changes: Any) -> dict[str, Any]:
+    """A job that leaves no room for another like it."""
+    whole = {"resources": {"accelerators": "H100:8"}, "duration": "1h", "patience": "40m"}
+    return job(**whole | changes)
+
+
+def test_repeat_is_answered_though_its_own_job_is_in_its_way(world: Api) -> None:
+    client, service = world
+    key = {"Idempotency-Key": "k1"}
+    first = client.post("/v1/jobs", json=filling(), headers=key).json()["id"]
+    again = client.post("/v1/jobs", json=filling(), headers=key)
+    assert (again.status_code, again.json()["id"]) == (201, first)
+    assert client.post("/v1/jobs", json=filling()).status_code == 409
+    many = {"jobs": [filling(resources={"accelerators": "CPU:4"})] * 2}
+    found = client.post("/v1/jobs:batch", json=many, headers={"Idempotency-Key": "b"}).json()
+    repeated = client.post("/v1/jobs:batch", json=many, headers={"Idempotency-Key": "b"})
+    assert [one["id"] for one in repeated.json()["jobs"]] == [one["id"] for one in found["jobs"]]
+    assert len(service.store.active_jobs()) == 3
+    assert len(service.store.events(kind="refused")) == 1
+
+
+def test_repeat_is_answered_though_its_time_has_passed(world: Api) -> None:
+    client, service = world
+    soon = datetime.fromtimestamp(service.clock.now().timestamp() + 3, UTC).isoformat()
+    document = job(duration="1s", deadline=soon) | {"name": "short"}
+    del document["patience"]
+    key = {"Idempotency-Key": "k1"}
+    first = client.post("/v1/jobs", json=document, headers=key)
+    assert first.status_code == 201, first.text
+    while service.clock.now().isoformat() < soon:
+        time.sleep(0.1)
+    assert client.post("/v1/jobs", json=document).status_code == 422
+    again = client.post("/v1/jobs", json=document, headers=key)
+    assert (again.status_code, again.json()["id"]) == (201, first.json()["id"])
+
+
+def test_same_request_from_many_at_once_is_one_job_for_all_of_them(world: Api) -> None:
+    client, service = world
+    with ThreadPoolExecutor(8) as pool:
+        replies = list(
+            pool.map(
+                lambda _: client.post("/v1/jobs", json=filling(), headers={"Idempotency-Key": "k"}),
+                range(24),
+            )
+        )
+    assert [one.status_code for one in replies] == [201] * 24
+    assert len({one.json()["id"] for one in replies}) == 1
+    assert len(service.store.active_jobs()) == 1
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_key_of_a_batch_stands_for_all_of_it(world: Api, number: int) -> None:
+    client, service = world
+    key = {"Idempotency-Key": "b"}
+    assert client.post("/v1/jobs:batch", json={"jobs": [job()] * 2}, headers=key).is_success
+    other = client.post("/v1/jobs:batch", json={"jobs": [job()] * number}, headers=key)
+    assert (other.status_code, other.json()["code"]) == (409, "duplicate_job")
+    assert len(service.store.active_jobs()) == 2
+
+
 def test_batch_is_all_or_nothing_and_names_the_bad_one(world: Api) -> None:
     client, service = world
     bad = client.post("/v1/jobs:batch", json={"jobs": [job(), job(duration="4")]})
