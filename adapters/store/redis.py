@@ -18,6 +18,7 @@ from adapters.store.codec import (
 )
 from adapters.store.redis_active import PAGE, ActiveJobs
 from adapters.store.redis_address import RedisAddress
+from adapters.store.redis_clock import MAX_SKEW_S, skew_words, wall_s
 from adapters.store.redis_durability import (
     Durability,
     durability_checks,
@@ -27,7 +28,7 @@ from adapters.store.redis_durability import (
 )
 from adapters.store.redis_keys import time_digits
 from adapters.store.redis_link import Argument, RedisLink, Reply
-from adapters.store.redis_migrations import SCHEMA, open_schema
+from adapters.store.redis_migrations import open_schema, store_id
 from adapters.store.redis_pools import Pools, open_pools
 from adapters.store.redis_rows import (
     NO_ENTRY,
@@ -66,13 +67,19 @@ class RedisStore:
 
     Args:
         pools: where connections come from, if not from the address.
+        makes: False for a process that must not make a store where there is none.
 
     Raises:
         StoreError: the server cannot be reached or used, or what it holds is newer than this Gridtide.
     """
 
     def __init__(
-        self, address: RedisAddress, terms: RedisTerms | None = None, *, pools: Pools | None = None
+        self,
+        address: RedisAddress,
+        terms: RedisTerms | None = None,
+        *,
+        pools: Pools | None = None,
+        makes: bool = True,
     ) -> None:
         terms = RedisTerms() if terms is None else terms
         self._wait = terms.wait
@@ -80,13 +87,18 @@ class RedisStore:
         self._active = ActiveJobs()
         with ExitStack() as stack:
             pools = open_pools(address, terms) if pools is None else pools
-            self._link = RedisLink(address, terms, pools, schema=SCHEMA)
+            self._link = RedisLink(address, terms, pools, schema="")
             stack.callback(self._link.close)
             facts = read_facts(self._link)
             require_wait(address, facts, self._wait)
-            open_schema(self._link)
+            open_schema(self._link, makes=makes)
             self._durability = durability_of(facts, self._wait)
             stack.pop_all()
+
+    @property
+    def name(self) -> str:
+        """What tells this store from any other that was or will be at this address."""
+        return store_id(self._link.schema)
 
     @property
     def durability(self) -> Durability:
@@ -97,9 +109,14 @@ class RedisStore:
         """What the server says of itself now."""
         try:
             facts = read_facts(self._link)
+            _, there = self._call("get_time")
         except StoreError as error:
             return [Check(subject="store", is_ok=False, detail=error.message)]
         self._durability = durability_of(facts, self._wait)
+        ahead_s = wall_s() - int(present(there))
+        if abs(ahead_s) > MAX_SKEW_S:
+            detail = skew_words(self._link.address, ahead_s)
+            return [Check(subject="store", is_ok=False, detail=detail)]
         return durability_checks(self._link.address, facts, self._wait)
 
     def add_jobs(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
@@ -242,8 +259,12 @@ class RedisStore:
 
     def take_lease(self, holder: str, *, for_s: float) -> Lease:
         """The caller's, new or renewed for so many seconds of the server's time, or another's."""
-        _, fence, held_by = self._call("take_lease", holder, max(1, round(for_s * 1000)))
-        return Lease(holder=present(held_by), fence=int(present(fence)))
+        for_ms = max(1, round(for_s * 1000))
+        word, found, *held_by = self._call("take_lease", holder, for_ms, wall_s(), MAX_SKEW_S)
+        if word == "skewed":
+            said = skew_words(self._link.address, int(present(found)))
+            raise StoreError(f"this process does not lead: {said}", server=str(self._link.address))
+        return Lease(holder=present(held_by[0]), fence=int(present(found)))
 
     def lease(self) -> Lease | None:
         """The lease as it is now; None while nobody has it."""

@@ -1,6 +1,7 @@
 """One store's connection to its server: scripts, each exactly once however often it had to be sent."""
 
 import secrets
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from adapters.store import redis_errors
 from adapters.store.redis_address import RedisAddress
 from adapters.store.redis_gate import Gate
 from adapters.store.redis_keys import schema_key
+from adapters.store.redis_outage import Outage
 from adapters.store.redis_pools import Pools
 from adapters.store.redis_scripts import Script
 from adapters.store.redis_terms import RedisTerms, RedisWait
@@ -22,7 +24,7 @@ _PAUSE_S: Final = 0.05
 """Before a call is sent again; doubled each time."""
 _LONGEST_PAUSE_S: Final = 1.0
 _REFUSED: Final = frozenset(
-    {"fenced", "held", "missing", "schema", "settled", "stale", "taken", "used"}
+    {"fenced", "held", "missing", "schema", "settled", "skewed", "stale", "taken", "used"}
 )
 """Answers of scripts that wrote nothing."""
 
@@ -58,6 +60,7 @@ class RedisLink:
         self._terms = terms
         self._pools = pools
         self._gate = Gate(str(address))
+        self._outage = Outage(str(address))
         self._key = schema_key(address.name)
         self._caller = secrets.token_hex(8)
 
@@ -120,18 +123,33 @@ class RedisLink:
         self._pools.close()
 
     def _attempts(self, script: Script, args: Sequence[Argument]) -> Reply:
-        may_be_done = False
-        for attempt in range(1, self._terms.tries + 1):
+        tries = self._terms.tries if self._outage.may_retry() else 1
+        began_s, may_be_done = time.monotonic(), False
+        for attempt in range(1, tries + 1):
             try:
-                return self._attempt(script, args)
+                reply = self._attempt(script, args)
             except _FailedError as failure:
                 may_be_done |= failure.was_sent
-                if not failure.is_passing or attempt == self._terms.tries:
+                if failure.is_passing:
+                    self._pools.look_again()
+                # Closing does not wait for a server that is gone.
+                is_last = attempt == tries or self._gate.closing.is_set()
+                if not failure.is_passing or is_last:
+                    self._note(failure, began_s)
                     raise self._error(failure, script, may_be_done=may_be_done) from failure.error
-            # Closing does not wait for a server that is gone.
+            else:
+                self._outage.note_answer()
+                return reply
             self._gate.closing.wait(min(_PAUSE_S * 2 ** (attempt - 1), _LONGEST_PAUSE_S))
-            self._pools.look_again()
         raise AssertionError("the last attempt returns or raises")
+
+    def _note(self, failure: _FailedError, began_s: float) -> None:
+        error = failure.error
+        is_silent = isinstance(error, redis.ConnectionError | redis.TimeoutError)
+        if is_silent and not redis_errors.code_of(error):
+            self._outage.note_silence(began_s, is_slow=isinstance(error, redis.TimeoutError))
+        else:
+            self._outage.note_answer()
 
     def _attempt(self, script: Script, args: Sequence[Argument]) -> Reply:
         try:
@@ -206,11 +224,18 @@ class RedisLink:
                 "written: stop Gridtide, restore a backup, and see deploy/redis/README.md on persistence",
                 server=str(self.address),
             )
+        version, ours = found.partition(":")[0], self.schema.partition(":")[0]
+        if version == ours:
+            return StoreError(
+                f"{self.address} holds another store than when this process started: it was emptied and a new one was "
+                "made; nothing was written: stop Gridtide and restore a backup, or start it again to go on with the new one",
+                server=str(self.address),
+            )
         return StoreError(
-            f"{self.address} has schema version {found} by now, this Gridtide works with {self.schema}; nothing was "
+            f"{self.address} has schema version {version} by now, this Gridtide works with {ours}; nothing was "
             "written: upgrade Gridtide and start it again",
             server=str(self.address),
-            version=found,
+            version=version,
         )
 
 

@@ -1,5 +1,6 @@
 """The schema on Redis, as the ordered steps that led to it. A step that was released never changes."""
 
+import secrets
 from collections.abc import Sequence
 from typing import Final
 
@@ -18,6 +19,7 @@ It does a bounded piece of the work a call, so that the server goes on for other
 come twice: it may be stopped half-way, and two processes may run it at the same time.
 """
 
+ID_BYTES: Final = 6
 COPYING: Final = "copying:"
 """What the schema key begins with while a copy into the store is not finished."""
 
@@ -27,29 +29,65 @@ def version_of(migrations: Sequence[str]) -> int:
     return len(migrations) + 1
 
 
-SCHEMA: Final = str(version_of(MIGRATIONS))
+SCHEMA: Final = version_of(MIGRATIONS)
 
 
-def open_schema(link: RedisLink, migrations: Sequence[str] = MIGRATIONS) -> tuple[int, int]:
+def new_schema(version: int = SCHEMA) -> str:
+    """What the schema key of a new store holds: the version, and a name that no other store has.
+
+    So a server that was emptied and got a new store is not taken for the one that a process knows.
+    """
+    return f"{version}:{secrets.token_hex(ID_BYTES)}"
+
+
+def store_id(schema: str) -> str:
+    """The name in what the schema key holds; empty for a store of the first version."""
+    return schema.partition(":")[2]
+
+
+def open_schema(
+    link: RedisLink, migrations: Sequence[str] = MIGRATIONS, *, makes: bool = True
+) -> tuple[int, int]:
     """Makes the store where there is none, and brings it up to date; versions before and after.
 
+    From then on the link works with this store alone.
+
+    Args:
+        link: to its server.
+        migrations: steps of the schema.
+        makes: False for who must not make a store.
+
     Raises:
-        StoreError: it is damaged, newer, or an unfinished copy; nothing was changed.
+        StoreError: it is damaged, newer, or an unfinished copy, or may not be made; nothing was changed.
     """
     newest = version_of(migrations)
-    word, found = link.run(bare_script("open", load_text("open")), str(newest))
+    wanted = new_schema(newest) if makes else ""
+    word, found = link.run(bare_script("open", load_text("open")), wanted)
+    if word == "none":
+        raise StoreError(
+            f"{link.address} holds no store, and this process does not make one: start one that schedules first; if "
+            "there was a store, the server was emptied or started without its data: restore a backup",
+            server=str(link.address),
+            is_missing=True,
+        )
     if word == "damaged":
         raise StoreError(
             f"{link.address} holds {found} but no schema version; it was left as it is: restore a backup, or give the "
             "store another #name",
             server=str(link.address),
         )
-    before = require_known(str(link.address), found or "", newest)
+    schema = found or ""
+    before = require_known(str(link.address), schema, newest)
     for version in range(before, newest):
         step = bare_script(f"migration {version}", migrations[version - 1])
         while link.run(step)[0] != "done":
             pass
-        link.run(bare_script("advance", load_text("advance")), str(version), str(version + 1))
+        name = store_id(schema)
+        after = f"{version + 1}:{name}" if name else new_schema(version + 1)
+        # Where another process did the same at the same time, its word holds.
+        _, now = link.run(bare_script("advance", load_text("advance")), schema, after)
+        schema = now or ""
+    link.schema = schema
     return before, newest
 
 
@@ -64,11 +102,12 @@ def require_known(address: str, found: str, newest: int) -> int:
             f"{address} holds an unfinished copy; run the same `gridtide store copy` again, it goes on where it stopped",
             server=address,
         )
-    if not found.isdecimal() or int(found) > newest:
+    version = found.partition(":")[0]
+    if not version.isdecimal() or not 1 <= int(version) <= newest:
         raise StoreError(
-            f"{address} has schema version {found}, this Gridtide knows up to {newest}; upgrade Gridtide, or restore "
+            f"{address} has schema version {version}, this Gridtide knows up to {newest}; upgrade Gridtide, or restore "
             "the backup from before the upgrade",
             server=address,
-            version=found,
+            version=version,
         )
-    return int(found)
+    return int(version)

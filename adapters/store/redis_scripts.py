@@ -21,6 +21,7 @@ ScriptName = Literal[
     "get_document",
     "get_job",
     "get_lease",
+    "get_time",
     "import_entries",
     "import_events",
     "import_jobs",

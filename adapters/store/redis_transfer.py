@@ -9,7 +9,7 @@ from adapters.store.codec import decode_entry, decode_record, to_json
 from adapters.store.redis_address import RedisAddress
 from adapters.store.redis_keys import schema_key
 from adapters.store.redis_link import Argument, RedisLink, Reply
-from adapters.store.redis_migrations import COPYING, SCHEMA, open_schema
+from adapters.store.redis_migrations import COPYING, new_schema, open_schema
 from adapters.store.redis_pools import Pools, open_pools
 from adapters.store.redis_rows import entry_mark, job_row, present, unmarked
 from adapters.store.redis_scripts import ScriptName, bare_script, get_script, load_text
@@ -102,7 +102,7 @@ class RedisSource(_RedisRows):
         self, address: RedisAddress, terms: RedisTerms, *, pools: Pools | None = None
     ) -> None:
         pools = open_pools(address, terms) if pools is None else pools
-        link = RedisLink(address, terms, pools, schema=SCHEMA)
+        link = RedisLink(address, terms, pools, schema="")
         super().__init__(link)
         with ExitStack() as stack:
             stack.callback(link.close)
@@ -160,7 +160,7 @@ class RedisTarget(_RedisRows):
     def finish(self) -> None:
         """From now on it is a store."""
         script = bare_script("advance", load_text("advance"))
-        self._link.run(script, self._link.schema, SCHEMA)
+        self._link.run(script, self._link.schema, new_schema())
 
 
 def _read_job(text: str | None, head: str | None) -> Row:

@@ -13,6 +13,7 @@ from adapters.store.parquet_archive import ParquetArchive
 from adapters.store.sqlite import SqliteStore
 from scheduler.core.errors import InvalidConfigError, StoreError
 from scheduler.ports import Check, Clock, ClusterAdapter, JobStore
+from scheduler.server.known_stores import KnownStores
 from scheduler.server.settings import RetentionSettings
 from scheduler.server.store_settings import StoreSettings
 from scheduler.service.retention import Retention
@@ -23,18 +24,35 @@ if TYPE_CHECKING:
     from adapters.store.redis_terms import RedisTerms
 
 
-def open_store(settings: StoreSettings) -> JobStore:
+def open_store(settings: StoreSettings, *, makes: bool = True) -> JobStore:
     """The store, brought up to date.
+
+    Args:
+        settings: where it is.
+        makes: False for a process that does not make one on a server where there is none.
 
     Raises:
         InvalidConfigError: the password is not where the settings say.
-        StoreError: it cannot be used.
+        StoreError: it cannot be used, or is not the one that was there when this machine last used it.
     """
     if settings.url is None:
         return SqliteStore(settings.path)
     from adapters.store.redis import RedisStore  # noqa: PLC0415 - imports the client
 
-    return RedisStore(*redis_terms(settings))
+    address, terms = redis_terms(settings)
+    known = KnownStores(settings.path.with_name("redis-stores.json"))
+    name = known.find(str(address))
+    try:
+        store = RedisStore(address, terms, makes=makes and name is None)
+    except StoreError as error:
+        if name is not None and error.fields.get("is_missing"):
+            raise known.emptied(str(address)) from error
+        raise
+    if name not in (None, store.name):
+        store.close()
+        raise known.emptied(str(address))
+    known.keep(str(address), store.name)
+    return store
 
 
 def open_archive(path: Path) -> SparingArchive:

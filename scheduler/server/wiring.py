@@ -164,7 +164,7 @@ def build_service(settings: Settings, *, schedules: bool = True) -> Service:
     builder = _source_builder(settings, fleet, clock, stop=stop)
     forecaster = build_forecaster(settings, fleet, clock, archive, builder=builder)
     clusters = {one.id: _build_cluster(one, fleet, clock, stop=stop) for one in settings.clusters}
-    store = open_store(settings.store)
+    store = open_store(settings.store, makes=schedules)
     leadership = Leadership(
         store, holder=process_name(), for_s=settings.store.lease, stands=schedules
     )

@@ -94,6 +94,10 @@ class Watcher:
     def _take_back(self, record: JobRecord, run: Run, why: str) -> JobRecord:
         """Nothing of the run has run: the job is planned anew, as if its cluster had not been asked."""
         undone = replace(record, runs=record.runs[:-1], placement=None)
+        if record.wanted is Wanted.CANCEL:
+            return self._lifecycle.change(
+                undone, _S.CANCELLED, kind="cancelled", reason="by the user"
+            )
         to = _S.SUSPENDED if undone.runs and undone.runs[-1].attempt == run.attempt else _S.QUEUED
         return self._lifecycle.change(undone, to, kind="not_started", reason=why)
 

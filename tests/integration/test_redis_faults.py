@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 from adapters.store.redis import RedisStore
 from adapters.store.redis_address import parse_address
 from adapters.store.redis_examination import examine
+from adapters.store.redis_outage import REST_S
 from adapters.store.redis_terms import RedisTerms, RedisWait
 from scheduler.core.errors import StaleRecordError, StoreError
 from scheduler.core.job import JobState
@@ -23,7 +25,7 @@ from tests.fakes.redis_server import SYNCED, RedisServer, free_port, running
 pytestmark = pytest.mark.external
 QUICK = RedisTerms(timeout_s=0.3)
 ACL_RIGHTS = (
-    "~{gridtide:default}:* +evalsha +script|load +time +get +set +del +exists +expire +hset +hget +hmget"
+    "~{gridtide:default}:* +evalsha +script|load +time +get +set +del +exists +type +expire +hset +hget +hmget"
     " +hexists +hdel +zadd +zrem +zrange +zrangebylex +zrevrangebylex +zrangebyscore +xadd +xdel +xrange +xrevrange +info +wait"
 )
 
@@ -93,6 +95,7 @@ def test_server_that_stands_still_is_given_up_in_bounded_time_and_said_to_be_unc
         store.get_job("a")
     assert [one.is_ok for one in store.checks()] == [False]
     server.thaw()
+    time.sleep(REST_S)
     # Repeating it is harmless, whatever became of it.
     assert store.add_jobs([new(queued("a"), key="k", digest="d")]) == [queued("a")]
     assert len(store.events()) == 1

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from scheduler.core.errors import StoreError
 from scheduler.server.settings import load_settings
 from scheduler.server.wiring import build_service, doctor
 from tests.fakes.redis_server import SYNCED, RedisServer, running
@@ -77,6 +78,34 @@ def test_service_says_that_it_is_not_ready_while_its_store_is_gone(
         assert ready.status_code == 503
         server.start()
         assert client.get(f"/v1/jobs/{job_id}").status_code == 200
+
+
+def test_server_that_was_emptied_is_not_taken_for_a_new_store_by_who_starts_next(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    settings = load_settings(write_settings(tmp_path, store=url(server)))
+    build_service(settings).close()
+    with server.client() as raw:
+        raw.flushall()
+    with pytest.raises(
+        StoreError, match=r"does not hold the store .* remove its line from"
+    ) as caught:
+        build_service(settings)
+    known = tmp_path / "gridtide-data" / "redis-stores.json"
+    assert str(known) in str(caught.value)
+    with server.client() as raw:
+        assert raw.keys() == []
+    # Another machine, which knows of no store, makes one.
+    (tmp_path / "elsewhere").mkdir()
+    other = load_settings(write_settings(tmp_path / "elsewhere", store=url(server)))
+    with pytest.raises(StoreError, match="this process does not make one"):
+        build_service(other, schedules=False)
+    build_service(other).close()
+    with pytest.raises(StoreError, match="does not hold the store"):
+        build_service(settings)
+    known.unlink()
+    build_service(settings).close()
+    build_service(settings, schedules=False).close()
 
 
 def test_doctor_looks_at_the_server_and_makes_nothing(server: RedisServer, tmp_path: Path) -> None:

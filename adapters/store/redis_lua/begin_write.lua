@@ -17,17 +17,30 @@ local function write(...)
   writes[#writes + 1] = {...}
 end
 
+local kinds = {HDEL = "hash", HSET = "hash", SET = "string", XADD = "stream", XDEL = "stream", ZADD = "zset", ZREM = "zset"}
+-- What is wrong with the store, found while the writes were noted down.
+local damage = false
+
 local function done(answer)
   -- A repeat writes too: WAIT looks at what this connection wrote.
   write("HSET", calls, ARGV[4], is_repeat and last or ARGV[5])
   write("EXPIRE", calls, 86400)
-  -- While a slot moves to another node of a cluster, some keys are not here: that must show before.
-  local is_here = {}
+  -- What could make a write fail must show before the first one: a key with something else in it, or one
+  -- that is not here, while a slot moves to another node of a cluster.
+  local is_fit = {}
   for _, words in ipairs(writes) do
-    if not is_here[words[2]] then
-      redis.call("EXISTS", words[2])
-      is_here[words[2]] = true
+    local key, kind = words[2], kinds[words[1]]
+    if kind and not is_fit[key] then
+      local found = redis.call("TYPE", key)
+      found = type(found) == "table" and found.ok or found
+      if found ~= "none" and found ~= kind and words[1] ~= "SET" then
+        damage = key .. " is a " .. found
+      end
+      is_fit[key] = true
     end
+  end
+  if damage then
+    return redis.error_reply("WRONGTYPE " .. damage)
   end
   for _, words in ipairs(writes) do
     redis.call(unpack(words))
@@ -68,7 +81,13 @@ local function write_event(number, id, kind, text)
 end
 
 local function append_event(id, kind, text)
-  seq = seq or tonumber(redis.call("GET", at .. "seq") or "0")
+  if not seq then
+    seq = tonumber(redis.call("GET", at .. "seq") or "0")
+    local newest = redis.call("XREVRANGE", at .. "events", "+", "-", "COUNT", 1)[1]
+    if newest and tonumber(string.match(newest[1], "%d+")) > seq then
+      damage = at .. "seq is behind " .. at .. "events"
+    end
+  end
   write_event(seq + 1, id, kind, text)
 end
 

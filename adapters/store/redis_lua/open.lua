@@ -1,5 +1,5 @@
--- Makes the store where there is none. ARGV[1] is the version that the caller knows. Answers the version
--- that is stored, or 'damaged' where there is data and no version.
+-- Makes the store where there is none. ARGV[1] is what its schema key is to hold then; '' if it may not be made.
+-- Answers what it holds, 'none', or 'damaged' where there is data and no schema.
 local at = string.sub(KEYS[1], 1, -7)
 local schema = redis.call("GET", KEYS[1])
 if not schema then
@@ -7,6 +7,9 @@ if not schema then
     if redis.call("EXISTS", at .. key) == 1 then
       return {"damaged", at .. key}
     end
+  end
+  if ARGV[1] == "" then
+    return {"none", ""}
   end
   redis.call("SET", KEYS[1], ARGV[1])
   schema = ARGV[1]
@@ -18,6 +21,7 @@ redis.call("TIME")
 redis.call("SET", probe, "text")
 redis.call("GET", probe)
 redis.call("EXISTS", probe)
+redis.call("TYPE", probe)
 redis.call("DEL", probe)
 redis.call("HSET", probe, "field", "text")
 redis.call("HGET", probe, "field")

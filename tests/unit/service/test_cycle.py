@@ -190,6 +190,28 @@ def test_lost_reply_leads_to_exactly_one_run(make: Make, fault: str) -> None:
     assert len(world.clusters["c-de"].runs) == 1
 
 
+@pytest.mark.parametrize("code", [0, 1])
+def test_job_that_is_cancelled_while_its_start_is_in_doubt_is_cancelled_once_it_is_not_found(
+    make: Make, code: int
+) -> None:
+    """Also at its second attempt: of a job that has run no deadline makes an end."""
+    world = make()
+    job = world.submit(hours=1, patience=4, max_retries=1)
+    cluster = world.clusters["c-de"]
+    cluster.exit_codes["job"] = [1] if code else []
+    while code and len(world.record(job).runs) < 1:
+        world.run_for(0.25)
+    cluster.fault = "lost-before"
+    while world.record(job).state is not JobState.UNCERTAIN:
+        world.run_for(0.25)
+    world.queue.cancel(job.job.job_id)
+    cluster.fault = None
+    world.run_for(0.5)
+    record = world.record(job)
+    assert (record.state, record.reason) == (JobState.CANCELLED, "by the user")
+    assert len(record.runs) == code
+
+
 def test_cluster_that_does_not_answer_delays_nothing_else(make: Make) -> None:
     world = make(zones=("DE", "FR"))
     away = world.submit("away", hours=2, patience=0, regions=("r-de",))

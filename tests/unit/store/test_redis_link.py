@@ -1,5 +1,6 @@
 """What a store on Redis does when requests or replies are lost, scripts are forgotten, or the data is gone."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from adapters.store.redis import RedisStore
 from adapters.store.redis_address import parse_address
 from adapters.store.redis_keys import schema_key
 from adapters.store.redis_link import RedisLink
-from adapters.store.redis_migrations import SCHEMA
+from adapters.store.redis_outage import REST_S
 from adapters.store.redis_scripts import get_script
 from adapters.store.redis_terms import RedisTerms, RedisWait
 from scheduler.core.errors import ConflictError, NotFoundError, StoreError
@@ -103,12 +104,12 @@ def test_each_call_is_new_even_when_it_says_the_same(store: RedisStore) -> None:
 def test_call_that_arrives_after_a_later_one_does_nothing(
     store: RedisStore, pools: LossyPools
 ) -> None:
-    link = RedisLink(ADDRESS, RedisTerms(), pools, schema=SCHEMA)
+    link = RedisLink(ADDRESS, RedisTerms(), pools, schema=store._link.schema)
     script = get_script("put_document")
     link.call(script, "d", "new")
     # The same lane, an earlier number: a request that lay in a network for long.
     caller = link._caller
-    link.run(script, SCHEMA, "", caller, 0, 0, "d", "old")
+    link.run(script, link.schema, "", caller, 0, 0, "d", "old")
     assert store.get_document("d") == "new"
 
 
@@ -120,6 +121,7 @@ def test_write_that_is_never_answered_says_that_it_may_have_happened(
         store.put_document("d", "text")
     assert caught.value.retryable
     pools.lose_replies = 0
+    time.sleep(REST_S)
     assert store.get_document("d") == "text"
 
 
@@ -243,13 +245,51 @@ def test_older_gridtide_stops_writing_once_a_newer_one_has_changed_the_schema(
 def test_writer_with_an_older_lease_than_has_written_is_refused(
     store: RedisStore, pools: LossyPools, raw: fakeredis.FakeRedis
 ) -> None:
-    link = RedisLink(ADDRESS, RedisTerms(), pools, schema=SCHEMA)
+    link = RedisLink(ADDRESS, RedisTerms(), pools, schema=store._link.schema)
     script = get_script("put_document")
     raw.set("{gridtide:lossy}:fence", "10")
     assert link.call(script, "d", "ours", fence=10) == ["ok"]
     with pytest.raises(ConflictError, match="lease 10, ours was 9"):
         link.call(script, "d", "theirs", fence=9)
     assert store.get_document("d") == "ours"
+
+
+@pytest.mark.parametrize(
+    "key", ["seq", "events", "jobs:state:queued", "heads", "events:kind:submitted"]
+)
+def test_key_with_something_else_in_it_stops_a_write_before_it_begins(
+    store: RedisStore, raw: fakeredis.FakeRedis, key: str
+) -> None:
+    add(store, queued("a"))
+    at = "{gridtide:lossy}:"
+    if key == "seq":
+        raw.set(at + key, 0)  # as where a server that may evict keys threw it away
+    else:
+        raw.delete(at + key)
+        raw.rpush(at + key, "theirs")
+    before = {one: raw.dump(one) for one in raw.scan_iter() if ":calls:" not in one}
+    with pytest.raises(StoreError, match="something else in it"):
+        add(store, queued("b"))
+    after = {one: raw.dump(one) for one in raw.scan_iter() if ":calls:" not in one}
+    assert after == before
+
+
+@pytest.mark.parametrize(("ahead_s", "said"), [(40, "40 s ahead of"), (-40, "40 s behind")])
+def test_process_whose_clock_is_wrong_does_not_lead_and_says_so(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch, ahead_s: int, said: str
+) -> None:
+    there = int(store._call("get_time")[1] or 0)
+    monkeypatch.setattr("adapters.store.redis.wall_s", lambda: there + ahead_s)
+    with pytest.raises(
+        StoreError, match=f"does not lead: the clock of this machine is 4. s {said[5:]}"
+    ):
+        store.take_lease("ours", for_s=60)
+    assert store.lease() is None
+    (check,) = store.checks()
+    assert (check.subject, check.is_ok) == ("store", False)
+    assert said[5:] in check.detail
+    monkeypatch.setattr("adapters.store.redis.wall_s", lambda: there + ahead_s // 4)
+    assert store.take_lease("ours", for_s=60).holder == "ours"
 
 
 def test_settled_entry_that_an_upgrade_writes_in_another_way_is_the_same_entry(

@@ -42,12 +42,12 @@ def raw(server: fakeredis.FakeServer) -> fakeredis.FakeRedis:
 
 @pytest.fixture
 def link(server: fakeredis.FakeServer) -> RedisLink:
-    return RedisLink(ADDRESS, RedisTerms(), fake_pools(server), schema=SCHEMA)
+    return RedisLink(ADDRESS, RedisTerms(), fake_pools(server), schema="")
 
 
 def test_new_store_has_the_newest_schema(link: RedisLink, raw: fakeredis.FakeRedis) -> None:
-    assert open_schema(link) == (int(SCHEMA), int(SCHEMA))
-    assert raw.get(KEY) == SCHEMA
+    assert open_schema(link) == (SCHEMA, SCHEMA)
+    assert raw.get(KEY) == link.schema
     assert raw.keys() == [KEY]
 
 
@@ -56,10 +56,10 @@ def test_migration_works_piece_by_piece_and_once(
 ) -> None:
     store = RedisStore(ADDRESS, pools=fake_pools(server))
     add(store, *(queued(f"j{number}") for number in range(5)))
-    now = int(SCHEMA)
+    now = SCHEMA
     assert open_schema(link, [*MIGRATIONS, RENAMES_BY_TWO]) == (now, now + 1)
     assert raw.hlen(prefix("m") + "newer") == 5
-    assert raw.get(KEY) == str(now + 1)
+    assert str(raw.get(KEY)).startswith(f"{now + 1}:")
     assert open_schema(link, [*MIGRATIONS, RENAMES_BY_TWO]) == (now + 1, now + 1)
 
 
@@ -69,8 +69,8 @@ def test_migration_that_fails_leaves_the_version_and_can_go_on(
     add(RedisStore(ADDRESS, pools=fake_pools(server)), queued("a"))
     with pytest.raises(StoreError):
         open_schema(link, [*MIGRATIONS, RENAMES_BY_TWO, "return redis.error_reply('ERR no')"])
-    now = int(SCHEMA)
-    assert raw.get(KEY) == str(now + 1)
+    now = SCHEMA
+    assert str(raw.get(KEY)).startswith(f"{now + 1}:")
     steps = [*MIGRATIONS, RENAMES_BY_TWO, "return {'done'}"]
     assert open_schema(link, steps) == (now + 1, now + 2)
 
@@ -84,7 +84,7 @@ def test_store_of_the_first_version_is_taken_over_and_whoever_knows_that_one_alo
     raw.set(KEY, "1")
     new = RedisStore(ADDRESS, pools=fake_pools(server))
     assert [one.job.job_id for one in new.active_jobs()] == ["a", "b"]
-    assert raw.get(KEY) == SCHEMA
+    assert str(raw.get(KEY)).startswith(f"{SCHEMA}:")
     old_link = RedisLink(ADDRESS, RedisTerms(), fake_pools(server), schema="1")
     with pytest.raises(StoreError, match=f"schema version {SCHEMA}"):
         old_link.call(get_script("get_job"), "a")
@@ -94,6 +94,7 @@ def test_store_of_the_first_version_is_taken_over_and_whoever_knows_that_one_alo
     ("found", "said"),
     [
         ("99", f"schema version 99, this Gridtide knows up to {SCHEMA}; upgrade"),
+        ("0", "schema version 0"),
         ("nonsense", "schema version nonsense"),
         ("copying:/a/b.db", "unfinished copy"),
     ],
@@ -105,6 +106,33 @@ def test_schema_that_we_do_not_know_is_refused_and_left_as_it_is(
     with pytest.raises(StoreError, match=said):
         RedisStore(ADDRESS, pools=fake_pools(server))
     assert raw.get(KEY) == found
+
+
+def test_store_that_was_made_anew_is_not_taken_for_the_one_that_was_there(
+    server: fakeredis.FakeServer, raw: fakeredis.FakeRedis
+) -> None:
+    old = RedisStore(ADDRESS, pools=fake_pools(server))
+    add(old, queued("a"))
+    raw.flushall()
+    with pytest.raises(StoreError, match="holds no store any more"):
+        old.active_jobs()
+    new = RedisStore(ADDRESS, pools=fake_pools(server))
+    assert new.name != old.name
+    for look in (old.active_jobs, lambda: add(old, queued("b"))):
+        with pytest.raises(StoreError, match="holds another store than when this process started"):
+            look()
+    assert [one.is_ok for one in old.checks()] == [False]
+    assert new.active_jobs() == []
+
+
+def test_process_that_must_not_make_a_store_says_that_there_is_none(
+    server: fakeredis.FakeServer, raw: fakeredis.FakeRedis
+) -> None:
+    with pytest.raises(StoreError, match="holds no store, and this process does not make one"):
+        RedisStore(ADDRESS, pools=fake_pools(server), makes=False)
+    assert raw.keys() == []
+    made = RedisStore(ADDRESS, pools=fake_pools(server))
+    assert RedisStore(ADDRESS, pools=fake_pools(server), makes=False).name == made.name
 
 
 def test_data_without_a_version_is_damage_not_a_new_store(

@@ -1,0 +1,2 @@
+-- Answers the server's time in seconds.
+return {"ok", redis.call("TIME")[1]}
