@@ -72,8 +72,38 @@ def test_what_is_kept_on_this_machine_stays_beside_the_path(tmp_path: Path) -> N
         ("{url: 'redis+sentinel://a/ours', sentinel: {user: b}}", "give one of them"),
         ("{wait: {replicas: 1}}", "store: wait: only with a url"),
         ("{url: 'redis://db', ca_file: a}", "ca_file: only with a url that begins with rediss"),
-        ("{url: 'redis://db', timeout: 0}", "must be from 0.1 s"),
-        ("{url: 'redis://db', wait: {timeout: 1h}}", "must be from 0.01 s"),
+        (
+            "{url: 'redis://db', timeout: 0}",
+            "store.timeout: 0 is not valid; it must be from 0.1 s to 5 min",
+        ),
+        (
+            "{url: 'redis://db', timeout: soon}",
+            "store.timeout: 'soon' is not valid; it must be from",
+        ),
+        ("{url: 'redis://db', timeout: true}", "store.timeout: True is not valid; it must be from"),
+        (
+            "{url: 'redis://db', lease: 0.5s}",
+            "store.lease: '0.5s' is not valid; it must be from 1 s to 10 min",
+        ),
+        (
+            "{url: 'redis://db', lease: [5]}",
+            "store.lease: [5] is not valid; it must be from 1 s to 10 min",
+        ),
+        (
+            "{url: 'redis://db', wait: {timeout: 1h}}",
+            "store.wait.timeout: '1h' is not valid; it must be from 0.01 s to 1 min",
+        ),
+        ("17", "store: 17 is not valid: it must be a mapping with path, url, "),
+        (
+            "{url: 'redis://db', wait: 3}",
+            "store.wait: 3 is not valid: it must be a mapping with replicas, aof, timeout",
+        ),
+        ("[redis://:hunter2@db]", "store: a list of 1 is not valid: it must be a mapping"),
+        ("sqlite:x.db", "store: 'sqlite:x.db' is no URL of a Redis server"),
+        ("x.db", "an SQLite file is named by store.path: `store: {path: x.db}`"),
+        ("sqlite:///x.db", "`store: {path: /x.db}`"),
+        ("{url: x.db}", "store.url: 'x.db' is no URL of a Redis server"),
+        ("redis://db:0/0", "names no host, or a port that is none"),
         ("{url: 'redis://db', wait: {aof: remote}}", "store.wait.aof: 'remote' is not valid"),
         ("{url: 'redis://db', wait: {replica: 1}}", "did you mean replicas"),
         ("{url: 'redis://db', password: hunter2}", "store.password: unknown field"),
@@ -86,6 +116,20 @@ def test_setting_that_cannot_be_is_refused_without_repeating_a_password(
         load(tmp_path, store)
     assert said in caught.value.message
     assert "hunter2" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [("2", 2), ("2.5", 2.5), ("1.5s", 1.5), ("'2'", 2), ("1m", 60), ("PT5M", 300)],
+)
+def test_seconds_are_a_number_or_a_text(tmp_path: Path, said: str, seconds: float) -> None:
+    settings = load(tmp_path, f"{{url: 'redis://db', timeout: {said}}}")
+    assert settings.timeout == seconds
+
+
+def test_scheme_of_a_url_may_be_in_capitals(tmp_path: Path) -> None:
+    settings = load(tmp_path, "{url: 'REDISS+Sentinel://A/Ours', sentinel: {password_env: A}}")
+    assert settings.url == "rediss+sentinel://A/Ours"
 
 
 def test_sentinels_have_a_password_of_their_own(
