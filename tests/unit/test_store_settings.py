@@ -12,6 +12,18 @@ from scheduler.server.store_settings import StoreSettings
 from scheduler.server.stores import examine_store, open_store, read_password, redis_terms
 
 CLUSTERS = "clusters: [{id: a, region: eu-de, zone: DE, capacity: {CPU: 1}}]\n"
+CERTIFICATE = """\
+-----BEGIN CERTIFICATE-----
+MIIBdTCCARugAwIBAgIUMPB8lPp7lY7j1DKMn5C2WaH2fiwwCgYIKoZIzj0EAwIw
+DzENMAsGA1UEAwwEdGVzdDAgFw0yNjEyMDEwODAwNTBaGA8yMTI2MTEwNzA4MDA1
+MFowDzENMAsGA1UEAwwEdGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABIkt
+gSff/4LeyY3hPouGB7hiFv+aolc7kLsBwjRSEtYcLsVSG3u3vryVlIcro/yPiIq4
+MV09jFHcSTJxTyReQa6jUzBRMB0GA1UdDgQWBBRaDjs1sdbWdjb6gFvYeTUn5Tnl
+TzAfBgNVHSMEGDAWgBRaDjs1sdbWdjb6gFvYeTUn5TnlTzAPBgNVHRMBAf8EBTAD
+AQH/MAoGCCqGSM49BAMCA0gAMEUCIGyolx8kIqxUQ+pUpZ7OncA68qJ9s0oAsQQ9
+xfurEuV3AiEAutx1Jbmsx0aq8GeBBLkrZDORw0rMFbQfRIudqCZ2F88=
+-----END CERTIFICATE-----
+"""
 
 
 def load(folder: Path, store: str) -> StoreSettings:
@@ -40,6 +52,7 @@ def test_every_setting_reaches_the_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET", "hunter2")
+    (tmp_path / "ca.pem").write_text(CERTIFICATE, encoding="ascii")
     settings = load(
         tmp_path,
         "{url: 'rediss://me@db', password_env: SECRET, ca_file: ca.pem, timeout: 10s,"
@@ -149,6 +162,23 @@ def test_sentinels_have_a_password_of_their_own(
     (tmp_path / "secret").unlink()
     with pytest.raises(InvalidConfigError, match=r"store\.sentinel\.password_file: .*cannot be"):
         redis_terms(load(tmp_path, f"{{{url}, {sentinel}}}"))
+
+
+def test_file_that_holds_no_certificates_is_refused_by_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / "damaged").write_text(CERTIFICATE.replace("MIIB", "AIIB"), encoding="ascii")
+    for name, why in (
+        ("missing", "cannot be read: No such file or directory"),
+        (".", "cannot be read: Is a directory"),
+        ("empty", "holds no certificate that can be read"),
+        ("damaged", "holds no certificate that can be read"),
+    ):
+        settings = load(tmp_path, f"{{url: 'rediss://db', ca_file: {name}}}")
+        with pytest.raises(InvalidConfigError, match=why) as caught:
+            examine_store(settings)
+        assert caught.value.message.startswith(f"store.ca_file: {tmp_path / name} ")
+        assert "it must be a PEM file" in caught.value.message
+        assert caught.value.fields["field"] == "store.ca_file"
 
 
 def test_password_comes_from_a_file_on_one_line(tmp_path: Path) -> None:
