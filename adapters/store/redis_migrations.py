@@ -64,9 +64,9 @@ def require_known(address: str, found: str, newest: int) -> int:
             f"{address} holds an unfinished copy; run the same `gridtide store copy` again, it goes on where it stopped",
             server=address,
         )
-    if not found.isdecimal() or int(found) > newest:
+    if not found.isdecimal() or not 1 <= int(found) <= newest:
         raise StoreError(
-            f"{address} has schema version {found}, this Gridtide knows up to {newest}; upgrade Gridtide, or restore "
+            f"{address} has schema version {found}, this Gridtide knows 1 to {newest}; upgrade Gridtide, or restore "
             "the backup from before the upgrade",
             server=address,
             version=found,
