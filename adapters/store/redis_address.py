@@ -1,6 +1,7 @@
 """Where a store on Redis is: a URL without a password, read and written."""
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -18,6 +19,8 @@ URL_FORM: Final = (
 DEFAULT_NAME: Final = "default"
 _PORT: Final = 6379
 _SENTINEL_PORT: Final = 26379
+_DB: Final = re.compile(r"[0-9]{1,9}")
+"""What a server takes for a number."""
 _KINDS: Final[dict[str, tuple[Kind, bool]]] = {
     "redis": ("server", False),
     "rediss": ("server", True),
@@ -47,13 +50,22 @@ class RedisAddress:
     name: str = DEFAULT_NAME
 
     def __str__(self) -> str:
-        scheme = next(key for key, value in _KINDS.items() if value == (self.kind, self.is_tls))
         hosts = ",".join(
             f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts
         )
         path = "" if self.kind == "cluster" else f"/{self.db}"
         path = path if self.service is None else f"/{self.service}{path}"
-        return f"{scheme}://{hosts}{path}#{self.name}"
+        return f"{self.scheme}://{hosts}{path}#{self.name}"
+
+    @property
+    def scheme(self) -> str:
+        """What its URL begins with."""
+        return _scheme(self.kind, is_tls=self.is_tls)
+
+    @property
+    def other_scheme(self) -> str:
+        """What it would begin with, were it not (or were it) encrypted."""
+        return _scheme(self.kind, is_tls=not self.is_tls)
 
     @property
     def is_exposed(self) -> bool:
@@ -63,7 +75,7 @@ class RedisAddress:
 
 def is_redis_url(text: str) -> bool:
     """Whether a text is meant to be the URL of a store on Redis."""
-    return text.partition("://")[0] in _KINDS and "://" in text
+    return text.partition("://")[0].lower() in _KINDS and "://" in text
 
 
 def parse_address(text: str) -> RedisAddress:
@@ -73,6 +85,7 @@ def parse_address(text: str) -> RedisAddress:
         InvalidConfigError: no such URL, or one with a password. The message does not repeat it.
     """
     scheme, found, rest = text.partition("://")
+    scheme = scheme.lower()
     if not found or scheme not in _KINDS:
         raise _refused(f"begins with none of {', '.join(_KINDS)}")
     kind, is_tls = _KINDS[scheme]
@@ -111,7 +124,7 @@ def _host(text: str, default_port: int) -> Host:
         host, port = one.hostname, one.port
     except ValueError:
         host = port = None
-    if not host or any(letter.isspace() for letter in host):
+    if not host or port == 0 or any(letter.isspace() for letter in host):
         raise _refused("names no host, or a port that is none")
     return host, port or default_port
 
@@ -126,9 +139,13 @@ def _path(path: str, kind: Kind) -> tuple[str | None, int]:
         service = parts.pop(0)
     if not parts:
         return service, 0
-    if kind == "cluster" or len(parts) > 1 or not parts[0].isascii() or not parts[0].isdecimal():
+    if kind == "cluster" or len(parts) > 1 or not _DB.fullmatch(parts[0]):
         raise _refused("ends with a path that is no number of a database")
     return service, int(parts[0])
+
+
+def _scheme(kind: Kind, *, is_tls: bool) -> str:
+    return next(key for key, value in _KINDS.items() if value == (kind, is_tls))
 
 
 def _refused(why: str) -> InvalidConfigError:

@@ -41,6 +41,7 @@ class ServerFacts:
         rests_while_rewriting: it syncs nothing while it rewrites its file (`no-appendfsync-on-rewrite`).
         eviction: what it does where memory is full (`maxmemory-policy`).
         maxmemory: bytes; 0 for no limit.
+        used_memory: bytes, without what does not count against the limit.
     """
 
     version: tuple[int, ...] | None = None
@@ -51,6 +52,7 @@ class ServerFacts:
     rests_while_rewriting: bool = False
     snapshots: str | None = None
     maxmemory: int | None = None
+    used_memory: int | None = None
     eviction: str | None = None
     last_aof_write_is_ok: bool = True
     last_snapshot_is_ok: bool = True
@@ -61,9 +63,21 @@ class ServerFacts:
         return self.version is not None and self.version >= _WAITAOF_FROM
 
     @property
-    def evicts_us(self) -> bool:
-        """Whether it throws our keys away where memory is full."""
+    def evicts_jobs(self) -> bool:
+        """Whether it throws any key of ours away where memory is full."""
         return bool(self.maxmemory) and (self.eviction or "").startswith("allkeys")
+
+    @property
+    def evicts_notes(self) -> bool:
+        """Whether it throws away what expires: the lease, and the notes by which a repeated call is known."""
+        return bool(self.maxmemory) and (self.eviction or "").startswith("volatile")
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it refuses writes until there is room; one that evicts jobs makes room."""
+        if not self.maxmemory or self.used_memory is None:
+            return False
+        return self.used_memory > self.maxmemory and not self.evicts_jobs
 
 
 def read_facts(link: RedisLink) -> ServerFacts:
@@ -83,6 +97,7 @@ def read_facts(link: RedisLink) -> ServerFacts:
         snapshots=config.get("save"),
         maxmemory=_count(config.get("maxmemory", info.get("maxmemory"))),
         eviction=config.get("maxmemory-policy", info.get("maxmemory_policy")),
+        used_memory=_used_memory(info),
         last_aof_write_is_ok=info.get("aof_last_write_status", "ok") == "ok",
         last_snapshot_is_ok=info.get("rdb_last_bgsave_status", "ok") == "ok",
     )
@@ -131,20 +146,39 @@ def durability_checks(address: RedisAddress, facts: ServerFacts, wait: RedisWait
     detail = (
         f"{address}: {_SURVIVES[word]} ({_settings(facts)}){'' if word == 'machine' else _ADVICE}"
     )
-    if wait.replicas:
-        detail += f"; {wait.replicas} replicas confirm each of them"
+    lacks_replicas = facts.replicas is not None and facts.replicas < wait.replicas
+    if wait.replicas and not lacks_replicas:
+        confirm = "replica confirms" if wait.replicas == 1 else "replicas confirm"
+        detail += f"; {wait.replicas} {confirm} each of them"
     checks = [Check(subject="store", is_ok=True, detail=detail)]
-    # Those called `store` keep it from working; the others are for people.
-    troubles = [
+    checks += [
+        Check(subject=subject, is_ok=False, detail=f"{address}: {text}")
+        for is_so, subject, text in _troubles(facts, wait, lacks_replicas=lacks_replicas)
+        if is_so
+    ]
+    if address.is_exposed:
+        text = f"{address}: jobs cross the network unencrypted; rediss:// would encrypt them"
+        checks.append(Check(subject="network of the store", is_ok=True, detail=text))
+    return checks
+
+
+def _troubles(
+    facts: ServerFacts, wait: RedisWait, *, lacks_replicas: bool
+) -> list[tuple[bool, str, str]]:
+    """Whether there is one, whose it is, and what to say: those of `store` keep it from working, the others are for people."""
+    evicts = "when memory is full the server throws away"
+    mend = f"(maxmemory-policy {facts.eviction}); set it to noeviction"
+    return [
         (
             facts.role == "slave",
             "store",
             "the server is a replica that only reads; name the primary, or the sentinels",
         ),
         (
-            wait.replicas > 0 and facts.replicas is not None and facts.replicas < wait.replicas,
+            lacks_replicas,
             "store",
-            f"{facts.replicas} replicas are connected, store.wait.replicas wants {wait.replicas}: no write is confirmed",
+            f"{_replicas(facts.replicas or 0)} connected, store.wait.replicas wants {wait.replicas}: no write is "
+            "confirmed",
         ),
         (
             not (facts.last_aof_write_is_ok and facts.last_snapshot_is_ok),
@@ -152,20 +186,23 @@ def durability_checks(address: RedisAddress, facts: ServerFacts, wait: RedisWait
             "the server failed to write its own disk; look at its log",
         ),
         (
-            facts.evicts_us,
+            facts.is_full,
+            "store",
+            f"memory is full ({facts.used_memory} bytes of maxmemory {facts.maxmemory}): the server refuses writes until "
+            "there is room; raise maxmemory or free some memory",
+        ),
+        (facts.evicts_jobs, "memory of the store", f"{evicts} jobs {mend}"),
+        (
+            facts.evicts_notes,
             "memory of the store",
-            f"the server throws jobs away when memory is full (maxmemory-policy {facts.eviction}); set it to noeviction",
+            f"{evicts} the lease and the notes of calls, so that who plans may change and a call that is sent again may "
+            f"be done twice {mend}",
         ),
     ]
-    checks += [
-        Check(subject=subject, is_ok=False, detail=f"{address}: {text}")
-        for is_so, subject, text in troubles
-        if is_so
-    ]
-    if address.is_exposed:
-        text = f"{address}: jobs cross the network unencrypted; rediss:// would encrypt them"
-        checks.append(Check(subject="network of the store", is_ok=True, detail=text))
-    return checks
+
+
+def _replicas(count: int) -> str:
+    return "1 replica is" if count == 1 else f"{count or 'no'} replicas are"
 
 
 def _settings(facts: ServerFacts) -> str:
@@ -202,6 +239,11 @@ def _parse_info(reply: object) -> dict[str, str]:
 def _parse_config(reply: object) -> dict[str, str]:
     pairs = [str(one) for one in reply] if isinstance(reply, list) else []
     return dict(zip(pairs[::2], pairs[1::2], strict=True))
+
+
+def _used_memory(info: Mapping[str, str]) -> int | None:
+    used = _count(info.get("used_memory"))
+    return None if used is None else used - (_count(info.get("mem_not_counted_for_evict")) or 0)
 
 
 def _version(text: str | None) -> tuple[int, ...] | None:

@@ -4,6 +4,7 @@ import re
 from typing import Final
 
 import redis
+import redis.sentinel
 
 from adapters.store.redis_address import RedisAddress
 from scheduler.core.errors import StoreError
@@ -12,11 +13,13 @@ _CODES: Final = re.compile(
     r"\b(OOM|READONLY|NOPERM|MISCONF|NOREPLICAS|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|LOADING|BUSY|WRONGPASS"
     r"|NOAUTH|NOSCRIPT|WRONGTYPE)\b"
 )
-_WITHIN_SCRIPTS: Final = {
+_BY_WORDS: Final = {
     "NOPERM": re.compile(r"user executing the script can't|ACL failure in script"),
     "TRYAGAIN": re.compile(r"attempted to access a non local key"),
+    "NODB": re.compile(r"DB index is out of range|invalid DB index"),
+    "NOSENTINEL": re.compile(r"unknown command '?SENTINEL", re.IGNORECASE),
 }
-"""How a server says within a script what it has a code for elsewhere."""
+"""What a server has no code for, be it only within a script, by its words."""
 _NOTHING: Final = "nothing was written"
 _WORDS: Final = {
     "OOM": f"is full (maxmemory); {_NOTHING}: raise maxmemory or free some memory, then try again",
@@ -33,9 +36,17 @@ _WORDS: Final = {
     "BUSY": f"is held up by a script of someone else; {_NOTHING}: try again, or end that script",
     "WRONGPASS": "refuses the user or the password: set the variable or file of store.password_env or password_file",
     "NOAUTH": "wants a password: set store.password_env or store.password_file",
+    "NODB": "has no database of that number: store.url must end with one from 0 to `databases` - 1 of the server (/15 as "
+    "it comes)",
+    "NOSENTINEL": "is asked as a sentinel and is none: store.url must name the sentinels, or begin with redis:// or "
+    "rediss://",
     "WRONGTYPE": "holds a key of ours with something else in it: restore a backup, or give the store another #name",
 }
-_UNKNOWN_USER: Final = frozenset({"WRONGPASS", "NOAUTH"})
+_NO_ENTRY: Final = frozenset({"WRONGPASS", "NOAUTH", "NODB", "NOSENTINEL"})
+"""Refusals of whatever is asked."""
+_INNER: Final = re.compile(r"<[^<>]*>")
+_SENTINEL: Final = re.compile(r"\bhost=([^,()]+),port=(\d+)")
+_MOST: Final = 200
 PASSING: Final = frozenset(
     {"MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "LOADING", "BUSY"}
 )
@@ -46,7 +57,7 @@ def code_of(error: redis.RedisError) -> str:
     """The code of a refusal, or an empty text."""
     if isinstance(error, redis.AuthenticationError):
         return "NOAUTH" if "required" in str(error) else "WRONGPASS"
-    for code, pattern in _WITHIN_SCRIPTS.items():
+    for code, pattern in _BY_WORDS.items():
         if pattern.search(str(error)):
             return code
     found = _CODES.search(str(error))
@@ -72,31 +83,56 @@ def refusal(address: RedisAddress, error: redis.RedisError) -> StoreError:
     code = code_of(error)
     what = _WORDS.get(code, "refused")
     return StoreError(
-        f"{address} {what} ({error})",
+        f"{address} {what} ({_words(error)})",
         server=str(address),
-        cause=code or str(error),
-        is_refusal=code not in _UNKNOWN_USER,
+        cause=code or _words(error),
+        is_refusal=code not in _NO_ENTRY,
     )
 
 
 def unreachable(address: RedisAddress, error: Exception) -> StoreError:
     """The StoreError where nothing was sent."""
     return StoreError(
-        f"{address} cannot be reached; nothing was written: see that it runs and that store names it ({error})",
+        f"{address} cannot be reached; nothing was written: see that it runs and that store names it{_hint(address, error)} "
+        f"({_words(error)})",
         server=str(address),
-        cause=str(error),
+        cause=_words(error),
     )
 
 
 def lost(address: RedisAddress, error: Exception, *, is_write: bool) -> StoreError:
     """The StoreError where something was sent and no answer came."""
     what = (
-        "the write may or may not have happened; doing it again is harmless"
+        "the write may or may not have happened: a request that is repeated with its Idempotency-Key is done once"
         if is_write
         else "nothing was written"
     )
     return StoreError(
-        f"{address} did not answer; {what} ({error})",
+        f"{address} did not answer; {what} ({_words(error)})",
         server=str(address),
-        cause=str(error),
+        cause=_words(error),
     )
+
+
+def _hint(address: RedisAddress, error: Exception) -> str:
+    """What to look at where an end may speak TLS and the other not."""
+    said, other = _words(error), address.other_scheme
+    if address.is_tls and "CERTIFICATE_VERIFY_FAILED" in said:
+        return "; its certificate must name the host, and be of an authority in store.ca_file or of the system's"
+    if address.is_tls and re.search(r"Timeout|timed out|WRONG_VERSION_NUMBER|RECORD_LAYER", said):
+        return f"; is its port one without TLS? Then the URL begins with {other}://"
+    if not address.is_tls and re.search(r"[Cc]onnection reset|[Cc]onnection closed", said):
+        return f"; is its port one of TLS? Then the URL begins with {other}://"
+    return ""
+
+
+def _words(error: Exception) -> str:
+    """What the client says, short and without its inner objects."""
+    said = str(error)
+    if isinstance(error, redis.sentinel.MasterNotFoundError):
+        silent = ", ".join(f"{host}:{port}" for host, port in _SENTINEL.findall(said))
+        said = "no sentinel names a primary of that service"
+        return f"{said}; without an answer: {silent}" if silent else said
+    while said != (shorter := _INNER.sub("", said)):
+        said = shorter
+    return said if len(said) <= _MOST else f"{said[: _MOST - 3]}..."

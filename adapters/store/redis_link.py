@@ -197,8 +197,8 @@ class RedisLink:
         wanted = f"{wait.replicas} replicas" + (" and its own disk" if wait.is_on_disk else "")
         raise StoreError(
             f"{self.address} wrote it, but within {wait.timeout_s:g} s only {there} replicas"
-            f"{' and its own disk' if here else ''} confirmed, not {wanted}: the write may or may not last; doing it "
-            "again is harmless",
+            f"{' and its own disk' if here else ''} confirmed, not {wanted}: the write may or may not last; "
+            "a request that is repeated with its Idempotency-Key is done once",
             server=str(self.address),
             replicas=int(there),
         )

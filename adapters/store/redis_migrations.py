@@ -105,7 +105,7 @@ def require_known(address: str, found: str, newest: int) -> int:
     version = found.partition(":")[0]
     if not version.isdecimal() or not 1 <= int(version) <= newest:
         raise StoreError(
-            f"{address} has schema version {version}, this Gridtide knows up to {newest}; upgrade Gridtide, or restore "
+            f"{address} has schema version {version}, this Gridtide knows 1 to {newest}; upgrade Gridtide, or restore "
             "the backup from before the upgrade",
             server=address,
             version=version,

@@ -7,7 +7,7 @@ from typing import Final
 
 from adapters.store.codec import decode_entry, decode_record, to_json
 from adapters.store.redis_address import RedisAddress
-from adapters.store.redis_keys import schema_key
+from adapters.store.redis_keys import prefix, schema_key
 from adapters.store.redis_link import Argument, RedisLink, Reply
 from adapters.store.redis_migrations import COPYING, new_schema, open_schema
 from adapters.store.redis_pools import Pools, open_pools
@@ -95,7 +95,7 @@ class RedisSource(_RedisRows):
     """A store that is copied. It must not be in use.
 
     Raises:
-        StoreError: there is none, or it cannot be used.
+        StoreError: there is none, it cannot be used, or a process works with it.
     """
 
     def __init__(
@@ -110,6 +110,7 @@ class RedisSource(_RedisRows):
                 raise StoreError(
                     f"{address} holds no store; nothing was copied", server=str(address)
                 )
+            _require_idle(link)
             open_schema(link)
             stack.pop_all()
 
@@ -125,6 +126,7 @@ class RedisTarget(_RedisRows):
 
     def begin(self, source: str) -> None:
         """Makes it ready, or goes on with a copy of the same source that was cut off."""
+        _require_idle(self._link)
         schema = COPYING + source
         script = bare_script("begin_copy", load_text("begin_copy"))
         word, found = self._link.run(script, schema)
@@ -152,15 +154,25 @@ class RedisTarget(_RedisRows):
 
     def last_seq(self) -> int:
         """Number of the newest event that it holds; 0 for none."""
-        found = self._link.ask(
-            "GET", schema_key(self._link.address.name).removesuffix("schema") + "seq"
-        )
+        found = self._link.ask("GET", prefix(self._link.address.name) + "seq")
         return int(found or 0)
 
     def finish(self) -> None:
         """From now on it is a store."""
         script = bare_script("advance", load_text("advance"))
         self._link.run(script, self._link.schema, new_schema())
+
+
+def _require_idle(link: RedisLink) -> None:
+    """Refuses a store whose lease somebody has, before anything is changed: what is acknowledged later would stay behind."""
+    holder = link.ask("GET", prefix(link.address.name) + "lease")
+    if holder is not None:
+        raise StoreError(
+            f"{link.address} is in use: {holder} (machine, process) has its lease; nothing was copied: stop every "
+            "service on it, or wait until the lease of one that was killed ends (store.lease), and try again",
+            server=str(link.address),
+            holder=str(holder),
+        )
 
 
 def _read_job(text: str | None, head: str | None) -> Row:

@@ -31,7 +31,7 @@ def copy(  # noqa: PLR0917 - options of a command
 ) -> None:
     """Copy all jobs, events, ledger entries and documents to an empty store, and compare both.
 
-    The service must be stopped. A copy that was cut off goes on when it is run again.
+    Every service on both must be stopped; one that plans is noticed and the copy refused. A copy that was cut off goes on when it is run again.
     """
     from scheduler.server.store_copy import Place, run  # noqa: PLC0415 - imports the stores
 

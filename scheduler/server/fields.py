@@ -1,16 +1,18 @@
 """Kinds of fields that documents and settings share, and their base class."""
 
+import re
 from collections.abc import Callable
 from datetime import datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from scheduler.core.errors import InvalidInputError
 from scheduler.core.timegrid import parse_instant
-from scheduler.core.units import parse_duration
+from scheduler.core.units import MAX_DURATION_S, parse_duration
 
 T = TypeVar("T")
+_SECONDS: Final = re.compile(r"(\d+(?:\.\d+)?) ?s?")
 
 
 def _or_value_error(parse: Callable[[str], T], text: str) -> T:
@@ -30,6 +32,41 @@ def _duration_s(value: object) -> int:
 def _zero_or_duration_s(value: object) -> int:
     is_zero = isinstance(value, str) and value.strip().lower() in ("0s", "0m", "0h", "pt0s")
     return 0 if is_zero else _duration_s(value)
+
+
+def seconds_between(low: float, high: float) -> BeforeValidator:
+    """Seconds within those bounds, as a number or as a text such as `0.5s` or `2m`."""
+    valid = (
+        f"from {_time(low)} to {_time(high)}: a number of seconds, or a text such as '{high:g}s'"
+    )
+
+    def parse(value: object) -> float:
+        seconds = _number_of_seconds(value)
+        if seconds is None or not low <= seconds <= high:
+            raise ValueError(f"{value!r:.80} is not valid; it must be {valid}")
+        return seconds
+
+    return BeforeValidator(parse, json_schema_input_type=str | float)
+
+
+def _number_of_seconds(value: object) -> float | None:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(min(value, MAX_DURATION_S + 1))
+    if not isinstance(value, str):
+        return None
+    if match := _SECONDS.fullmatch(value.strip().lower()):
+        return float(match[1])  # with its fraction
+    try:
+        return parse_duration(value)
+    except InvalidInputError:
+        return None
+
+
+def _time(seconds: float) -> str:
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds // size:g} {unit}"
+    return f"{seconds:g} s"
 
 
 def _instant(value: object) -> datetime:

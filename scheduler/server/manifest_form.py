@@ -14,7 +14,7 @@ from scheduler.core.errors import InvalidJobError
 from scheduler.core.kubernetes_terms import IMAGE_FORM, is_image
 from scheduler.core.names import suggest
 from scheduler.core.terms import MAX_GPUS
-from scheduler.server.document_errors import describe_errors
+from scheduler.server.document_errors import describe_errors, named_path
 
 MANIFEST: Final = "kubernetes.manifest"
 """Where it stands in a job document."""
@@ -127,7 +127,7 @@ def checked(manifest: dict[str, Any]) -> dict[str, Any]:
     try:
         form = _Manifest.model_validate(manifest)
     except ValidationError as error:
-        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        where = ".".join(named_path(_Manifest, error.errors()[0]["loc"]))
         lines = describe_errors(error, _Manifest)[:5]
         words = "; ".join(f"{MANIFEST}.{line[:_LINE]}" for line in lines)
         raise InvalidJobError(words, field=f"{MANIFEST}.{where}") from error

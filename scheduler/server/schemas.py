@@ -25,7 +25,7 @@ from scheduler.core.terms import (
     Width,
 )
 from scheduler.core.timegrid import format_instant, whole_second_up
-from scheduler.server.document_errors import describe_errors
+from scheduler.server.document_errors import describe_errors, named_path
 from scheduler.server.fields import Amount, DurationS, Instant, Strict, ZeroOrDurationS
 from scheduler.server.manifest_form import as_text, grace_of
 
@@ -243,7 +243,7 @@ def _invalid(error: ValidationError, model: type[BaseModel]) -> InvalidJobError:
     first = error.errors(include_url=False, include_context=False)[0]
     return InvalidJobError(
         "; ".join(describe_errors(error, model)[:5]),
-        field=".".join(str(part) for part in first["loc"]) or "job",
+        field=".".join(named_path(model, first["loc"])) or "job",
         value=None if first["type"] == "missing" else str(first["input"])[:200],
     )
 

@@ -20,7 +20,13 @@ from scheduler.core.forecast import Scope, SignalKind
 from scheduler.core.units import format_duration
 from scheduler.server.cluster_settings import SlurmSettings
 from scheduler.server.document_errors import describe_errors
-from scheduler.server.fields import DurationS, Instant, Strict, ZeroOrDurationS
+from scheduler.server.fields import (
+    DurationS,
+    Instant,
+    Strict,
+    ZeroOrDurationS,
+    seconds_between,
+)
 from scheduler.server.kubernetes_settings import KubernetesSettings
 from scheduler.server.multikueue_settings import MultiKueueSettings
 from scheduler.server.source_settings import SourceSettings, WeatherSettings
@@ -86,7 +92,9 @@ class PlanningSettings(Strict):
 
     slot: DurationS = 900
     horizon: DurationS = 7 * 86_400
-    tick_every: DurationS | float = Field(default=2.0, description="seconds between two ticks")
+    tick_every: Annotated[float, seconds_between(0.05, 3600)] = Field(
+        default=2.0, description="seconds between two ticks"
+    )
 
     @field_validator("slot")
     @classmethod
@@ -94,13 +102,6 @@ class PlanningSettings(Strict):
         if 86_400 % slot_s:
             raise ValueError("must divide a day: 1m, 5m, 15m, 30m or 1h")
         return slot_s
-
-    @field_validator("tick_every")
-    @classmethod
-    def _is_positive(cls, seconds: float) -> float:
-        if not 0.05 <= seconds <= 3600:
-            raise ValueError("must be from 0.05 s to 1 h")
-        return seconds
 
 
 class RetentionSettings(Strict):

@@ -1,12 +1,12 @@
 """Settings of the store. The password is named here, never written here."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from scheduler.core.errors import InvalidConfigError
-from scheduler.server.fields import DurationS, Strict
+from scheduler.server.fields import Strict, seconds_between
 
 
 class WaitSettings(Strict):
@@ -20,14 +20,9 @@ class WaitSettings(Strict):
 
     replicas: int = Field(default=0, ge=0, le=100)
     aof: Literal["local", "none"] = "none"
-    timeout: DurationS | float = Field(default=1.0, description="seconds, from 0.01 to 60")
-
-    @field_validator("timeout")
-    @classmethod
-    def _is_bounded(cls, seconds: float) -> float:
-        if not 0.01 <= seconds <= 60:
-            raise ValueError("must be from 0.01 s to 1 min")
-        return seconds
+    timeout: Annotated[float, seconds_between(0.01, 60)] = Field(
+        default=1.0, description="seconds, from 0.01 to 60"
+    )
 
 
 class SentinelSettings(Strict):
@@ -69,9 +64,13 @@ class StoreSettings(Strict):
     password_file: Path | None = None
     sentinel: SentinelSettings | None = None
     ca_file: Path | None = None
-    timeout: DurationS | float = Field(default=5.0, description="seconds, from 0.1 to 300")
+    timeout: Annotated[float, seconds_between(0.1, 300)] = Field(
+        default=5.0, description="seconds, from 0.1 to 300"
+    )
     wait: WaitSettings = Field(default_factory=WaitSettings)
-    lease: DurationS | float = Field(default=15.0, description="seconds, from 1 s to 10 min")
+    lease: Annotated[float, seconds_between(1, 600)] = Field(
+        default=15.0, description="seconds, from 1 s to 10 min"
+    )
 
     @property
     def intensity_path(self) -> Path:
@@ -81,35 +80,24 @@ class StoreSettings(Strict):
     @model_validator(mode="before")
     @classmethod
     def _may_be_a_url(cls, value: object) -> object:
+        if isinstance(value, str) and _names_a_file(value):
+            raise ValueError(_as_a_file(value))
         return {"url": value} if isinstance(value, str) else value
 
     @field_validator("url")
     @classmethod
     def _is_an_address(cls, url: str | None) -> str | None:
-        if url is not None:
-            from adapters.store.redis_address import (  # noqa: PLC0415 - only with a url
-                parse_address,
-            )
+        if url is None:
+            return None
+        from adapters.store.redis_address import parse_address  # noqa: PLC0415 - only with a url
 
-            try:
-                parse_address(url)
-            except InvalidConfigError as error:
-                raise ValueError(error.message.removeprefix("store: ")) from None
-        return url
-
-    @field_validator("timeout")
-    @classmethod
-    def _is_bounded(cls, seconds: float) -> float:
-        if not 0.1 <= seconds <= 300:
-            raise ValueError("must be from 0.1 s to 5 min")
-        return seconds
-
-    @field_validator("lease")
-    @classmethod
-    def _is_a_while(cls, seconds: float) -> float:
-        if not 1 <= seconds <= 600:
-            raise ValueError("must be from 1 s to 10 min")
-        return seconds
+        if _names_a_file(url):
+            raise ValueError(_as_a_file(url))
+        try:
+            address = parse_address(url)
+        except InvalidConfigError as error:
+            raise ValueError(error.message.removeprefix("store: ")) from None
+        return f"{address.scheme}://{url.partition('://')[2]}"
 
     @model_validator(mode="after")
     def _is_of_its_kind(self) -> Self:
@@ -143,3 +131,17 @@ class StoreSettings(Strict):
             self.sentinel.password_file = folder / self.sentinel.password_file
         if self.ca_file is not None:
             self.ca_file = folder / self.ca_file
+
+
+def _names_a_file(text: str) -> bool:
+    """Whether it is meant as the place of an SQLite file; what may hold a password is not."""
+    return text.startswith("sqlite:") or not ("://" in text or "@" in text)
+
+
+def _as_a_file(text: str) -> str:
+    path = text.removeprefix("sqlite:")
+    path = f"/{path.lstrip('/')}" if path.startswith("//") else path
+    return (
+        f"{text!r:.200} is no URL of a Redis server, such as redis://host:6379/0; an SQLite file is named by "
+        f"store.path: `store: {{path: {path:.200}}}`"
+    )

@@ -1,6 +1,7 @@
 """Opens the store and the archives that the settings ask for. A client of Redis is imported only where one is asked for."""
 
 import os
+import ssl
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -119,7 +120,7 @@ def redis_terms(settings: StoreSettings) -> "tuple[RedisAddress, RedisTerms]":
     """Where the server is, and how it is spoken to.
 
     Raises:
-        InvalidConfigError: the password is not where the settings say.
+        InvalidConfigError: the password or the certificates are not where the settings say.
     """
     from adapters.store.redis_address import parse_address  # noqa: PLC0415 - only with a url
     from adapters.store.redis_terms import RedisTerms, RedisWait  # noqa: PLC0415 - likewise
@@ -138,9 +139,35 @@ def redis_terms(settings: StoreSettings) -> "tuple[RedisAddress, RedisTerms]":
         else read_password(
             settings.sentinel.password_env, settings.sentinel.password_file, of="store.sentinel"
         ),
-        ca_file=settings.ca_file,
+        ca_file=None if settings.ca_file is None else checked_ca_file(settings.ca_file),
         timeout_s=settings.timeout,
         wait=wait,
+    )
+
+
+def checked_ca_file(file: Path) -> Path:
+    """The file, where it holds certificates.
+
+    Raises:
+        InvalidConfigError: it holds none, or cannot be read.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(file)
+    except ssl.SSLError:
+        why = "holds no certificate that can be read"
+    except OSError as error:
+        why = f"cannot be read: {error.strerror}"
+    else:
+        if context.cert_store_stats()["x509"]:
+            return file
+        why = "holds no certificate"
+    valid = "a PEM file with the certificates of the authorities (-----BEGIN CERTIFICATE-----)"
+    raise InvalidConfigError(
+        f"store.ca_file: {file} {why}; it must be {valid}",
+        field="store.ca_file",
+        value=str(file),
+        valid=valid,
     )
 
 

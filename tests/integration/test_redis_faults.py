@@ -179,19 +179,26 @@ def test_full_server_refuses_writes_in_words_and_still_reads(server: RedisServer
         assert store.get_job("a") == queued("a")
         assert store.list_jobs()[0] == [queued("a")]
         assert store.events() == before
+        for checks in (store.checks(), examine(server.address, RedisTerms())):
+            (failed,) = [one for one in checks if not one.is_ok]
+            assert failed.subject == "store"
+            assert "the server refuses writes until there is room" in failed.detail
         raw.config_set("maxmemory", "100mb")
+        assert all(one.is_ok for one in store.checks())
     store.update_job(one, event(one, "held"))
     assert store.get_job("a") == one
     assert [seen.seq for seen in store.events()] == [1, 2]
     store.close()
 
 
-def test_server_that_may_throw_jobs_away_is_told_by_doctor(tmp_path: Path) -> None:
-    options = ("--maxmemory", "10mb", "--maxmemory-policy", "allkeys-lru")
+@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])
+def test_server_that_may_throw_keys_away_is_told_by_doctor(tmp_path: Path, policy: str) -> None:
+    options = ("--maxmemory", "10mb", "--maxmemory-policy", policy)
     with running(tmp_path, *SYNCED, *options) as server:
         checks = examine(server.address, RedisTerms())
-        assert [one.is_ok for one in checks] == [True, False]
-        assert "maxmemory-policy allkeys-lru" in checks[1].detail
+        assert [one.is_ok for one in checks] == [True, False, True]
+        assert f"maxmemory-policy {policy}" in checks[1].detail
+        assert "no store there yet" in checks[2].detail
         with server.client() as raw:
             assert raw.keys() == []
 
@@ -234,6 +241,21 @@ def test_wrong_password_is_a_clear_error_that_does_not_repeat_it(
         RedisStore(server.address, RedisTerms(password="right-hunter2")).close()
         with server.client(password="right-hunter2") as raw:
             raw.shutdown(nosave=True)
+
+
+def test_database_that_the_server_does_not_have_is_said_to_be_none(server: RedisServer) -> None:
+    address = replace(server.address, db=99)
+    for call in (RedisStore, examine):
+        with pytest.raises(StoreError, match=r"/99#default has no database .* store\.url must end"):
+            call(address, RedisTerms())
+
+
+def test_sentinels_that_are_down_are_named_in_short_words() -> None:
+    address = parse_address(f"redis+sentinel://127.0.0.1:{free_port()}/ours")
+    with pytest.raises(StoreError, match="without an answer: 127") as caught:
+        RedisStore(address, QUICK)
+    assert len(caught.value.message) < 300
+    assert "redis.client" not in caught.value.message
 
 
 def test_user_with_the_documented_rights_can_do_everything(server: RedisServer) -> None:
@@ -307,8 +329,12 @@ def test_encrypted_connection_needs_a_certificate_that_names_the_server(
     port = free_port()
     files = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key))
     options = ("--tls-port", str(port), *files, "--tls-auth-clients", "no")
-    with running(tmp_path / "redis", *options):
+    with running(tmp_path / "redis", *options) as plain:
         address = parse_address(f"rediss://127.0.0.1:{port}/0")
+        with pytest.raises(StoreError, match=r"one of TLS\? Then the URL begins with rediss://"):
+            RedisStore(replace(address, is_tls=False), QUICK)
+        with pytest.raises(StoreError, match=r"without TLS\? Then the URL begins with redis://"):
+            RedisStore(replace(plain.address, is_tls=True), QUICK)
         with pytest.raises(StoreError, match="cannot be reached; nothing was written"):
             RedisStore(address, QUICK)  # no authority of the system knows it
         terms = replace(QUICK, ca_file=certificate, timeout_s=5)

@@ -111,7 +111,8 @@ def test_server_that_was_emptied_is_not_taken_for_a_new_store_by_who_starts_next
 def test_doctor_looks_at_the_server_and_makes_nothing(server: RedisServer, tmp_path: Path) -> None:
     path = write_settings(tmp_path, store=url(server))
     checks = [one for one in doctor(path) if one.subject == "store"]
-    assert [one.is_ok for one in checks] == [True]
+    assert [one.is_ok for one in checks] == [True, True]
+    assert "no store there yet" in checks[1].detail
     with server.client() as raw:
         assert raw.keys() == []
         raw.config_set("requirepass", "hunter2")

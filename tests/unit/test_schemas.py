@@ -109,6 +109,12 @@ def test_movable_is_taken_at_both_places(fields: dict[str, Any]) -> None:
         ({"after": ["a", "b", "a"]}, "after", "'a' is named twice"),
         ({"after": ["j1"]}, "after", "is the job itself"),
         ({"movable": "yes"}, "movable", "boolean"),
+        ({"interruptible": {"min_chunk": 5}}, "interruptible.min_chunk", "chunk: 5 has no unit"),
+        (
+            {"interruptible": 5},
+            "interruptible",
+            "interruptible: 5 is not valid: it must be a mapping",
+        ),
     ],
 )
 def test_wrong_term_is_refused_by_field_and_valid_form(

@@ -12,6 +12,18 @@ from scheduler.server.store_settings import StoreSettings
 from scheduler.server.stores import examine_store, open_store, read_password, redis_terms
 
 CLUSTERS = "clusters: [{id: a, region: eu-de, zone: DE, capacity: {CPU: 1}}]\n"
+CERTIFICATE = """\
+-----BEGIN CERTIFICATE-----
+MIIBdTCCARugAwIBAgIUMPB8lPp7lY7j1DKMn5C2WaH2fiwwCgYIKoZIzj0EAwIw
+DzENMAsGA1UEAwwEdGVzdDAgFw0yNjEyMDEwODAwNTBaGA8yMTI2MTEwNzA4MDA1
+MFowDzENMAsGA1UEAwwEdGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABIkt
+gSff/4LeyY3hPouGB7hiFv+aolc7kLsBwjRSEtYcLsVSG3u3vryVlIcro/yPiIq4
+MV09jFHcSTJxTyReQa6jUzBRMB0GA1UdDgQWBBRaDjs1sdbWdjb6gFvYeTUn5Tnl
+TzAfBgNVHSMEGDAWgBRaDjs1sdbWdjb6gFvYeTUn5TnlTzAPBgNVHRMBAf8EBTAD
+AQH/MAoGCCqGSM49BAMCA0gAMEUCIGyolx8kIqxUQ+pUpZ7OncA68qJ9s0oAsQQ9
+xfurEuV3AiEAutx1Jbmsx0aq8GeBBLkrZDORw0rMFbQfRIudqCZ2F88=
+-----END CERTIFICATE-----
+"""
 
 
 def load(folder: Path, store: str) -> StoreSettings:
@@ -40,6 +52,7 @@ def test_every_setting_reaches_the_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET", "hunter2")
+    (tmp_path / "ca.pem").write_text(CERTIFICATE, encoding="ascii")
     settings = load(
         tmp_path,
         "{url: 'rediss://me@db', password_env: SECRET, ca_file: ca.pem, timeout: 10s,"
@@ -72,8 +85,38 @@ def test_what_is_kept_on_this_machine_stays_beside_the_path(tmp_path: Path) -> N
         ("{url: 'redis+sentinel://a/ours', sentinel: {user: b}}", "give one of them"),
         ("{wait: {replicas: 1}}", "store: wait: only with a url"),
         ("{url: 'redis://db', ca_file: a}", "ca_file: only with a url that begins with rediss"),
-        ("{url: 'redis://db', timeout: 0}", "must be from 0.1 s"),
-        ("{url: 'redis://db', wait: {timeout: 1h}}", "must be from 0.01 s"),
+        (
+            "{url: 'redis://db', timeout: 0}",
+            "store.timeout: 0 is not valid; it must be from 0.1 s to 5 min",
+        ),
+        (
+            "{url: 'redis://db', timeout: soon}",
+            "store.timeout: 'soon' is not valid; it must be from",
+        ),
+        ("{url: 'redis://db', timeout: true}", "store.timeout: True is not valid; it must be from"),
+        (
+            "{url: 'redis://db', lease: 0.5s}",
+            "store.lease: '0.5s' is not valid; it must be from 1 s to 10 min",
+        ),
+        (
+            "{url: 'redis://db', lease: [5]}",
+            "store.lease: [5] is not valid; it must be from 1 s to 10 min",
+        ),
+        (
+            "{url: 'redis://db', wait: {timeout: 1h}}",
+            "store.wait.timeout: '1h' is not valid; it must be from 0.01 s to 1 min",
+        ),
+        ("17", "store: 17 is not valid: it must be a mapping with path, url, "),
+        (
+            "{url: 'redis://db', wait: 3}",
+            "store.wait: 3 is not valid: it must be a mapping with replicas, aof, timeout",
+        ),
+        ("[redis://:hunter2@db]", "store: a list of 1 is not valid: it must be a mapping"),
+        ("sqlite:x.db", "store: 'sqlite:x.db' is no URL of a Redis server"),
+        ("x.db", "an SQLite file is named by store.path: `store: {path: x.db}`"),
+        ("sqlite:///x.db", "`store: {path: /x.db}`"),
+        ("{url: x.db}", "store.url: 'x.db' is no URL of a Redis server"),
+        ("redis://db:0/0", "names no host, or a port that is none"),
         ("{url: 'redis://db', wait: {aof: remote}}", "store.wait.aof: 'remote' is not valid"),
         ("{url: 'redis://db', wait: {replica: 1}}", "did you mean replicas"),
         ("{url: 'redis://db', password: hunter2}", "store.password: unknown field"),
@@ -86,6 +129,20 @@ def test_setting_that_cannot_be_is_refused_without_repeating_a_password(
         load(tmp_path, store)
     assert said in caught.value.message
     assert "hunter2" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [("2", 2), ("2.5", 2.5), ("1.5s", 1.5), ("'2'", 2), ("1m", 60), ("PT5M", 300)],
+)
+def test_seconds_are_a_number_or_a_text(tmp_path: Path, said: str, seconds: float) -> None:
+    settings = load(tmp_path, f"{{url: 'redis://db', timeout: {said}}}")
+    assert settings.timeout == seconds
+
+
+def test_scheme_of_a_url_may_be_in_capitals(tmp_path: Path) -> None:
+    settings = load(tmp_path, "{url: 'REDISS+Sentinel://A/Ours', sentinel: {password_env: A}}")
+    assert settings.url == "rediss+sentinel://A/Ours"
 
 
 def test_sentinels_have_a_password_of_their_own(
@@ -105,6 +162,23 @@ def test_sentinels_have_a_password_of_their_own(
     (tmp_path / "secret").unlink()
     with pytest.raises(InvalidConfigError, match=r"store\.sentinel\.password_file: .*cannot be"):
         redis_terms(load(tmp_path, f"{{{url}, {sentinel}}}"))
+
+
+def test_file_that_holds_no_certificates_is_refused_by_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / "damaged").write_text(CERTIFICATE.replace("MIIB", "AIIB"), encoding="ascii")
+    for name, why in (
+        ("missing", "cannot be read: No such file or directory"),
+        (".", "cannot be read: Is a directory"),
+        ("empty", "holds no certificate that can be read"),
+        ("damaged", "holds no certificate that can be read"),
+    ):
+        settings = load(tmp_path, f"{{url: 'rediss://db', ca_file: {name}}}")
+        with pytest.raises(InvalidConfigError, match=why) as caught:
+            examine_store(settings)
+        assert caught.value.message.startswith(f"store.ca_file: {tmp_path / name} ")
+        assert "it must be a PEM file" in caught.value.message
+        assert caught.value.fields["field"] == "store.ca_file"
 
 
 def test_password_comes_from_a_file_on_one_line(tmp_path: Path) -> None:

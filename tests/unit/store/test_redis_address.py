@@ -16,6 +16,8 @@ from scheduler.core.errors import InvalidConfigError
         ("redis+sentinel://a,b:7000/ours", "redis+sentinel://a:26379,b:7000/ours/0#default"),
         ("rediss+sentinel://a/ours/2#x", "rediss+sentinel://a:26379/ours/2#x"),
         ("redis+cluster://a:1,[::2]:2#x", "redis+cluster://a:1,[::2]:2#x"),
+        ("REDIS://db", "redis://db:6379/0#default"),
+        ("Rediss+Sentinel://a/Ours", "rediss+sentinel://a:26379/Ours/0#default"),
     ],
 )
 def test_address_is_written_as_a_url_without_the_user(url: str, written: str) -> None:
@@ -48,9 +50,12 @@ def test_every_part_of_a_url_is_read() -> None:
         ("redis://me@", "names no host"),
         ("redis://db:hunter2", "names no host, or a port that is none"),
         ("redis://db:70000", "names no host, or a port that is none"),
+        ("redis://db:0/0", "names no host, or a port that is none"),
+        ("redis+sentinel://a,b:0/ours", "names no host, or a port that is none"),
         ("redis://a,b", "names several servers"),
         ("redis+sentinel://a,b", "names no service"),
         ("redis://db/hunter2", "no number of a database"),
+        ("redis://db/9999999999", "no number of a database"),
         ("redis://db/0/1", "no number of a database"),
         ("redis+cluster://a/1", "no number of a database"),
     ],
@@ -84,6 +89,7 @@ def test_only_other_machines_without_tls_are_exposed() -> None:
 
 def test_redis_urls_are_known_by_their_scheme() -> None:
     assert is_redis_url("rediss+cluster://a")
+    assert is_redis_url("REDIS://a")
     assert not is_redis_url("sqlite:redis://a")
     assert not is_redis_url("redis")
 

@@ -63,7 +63,14 @@ def test_durability_is_what_an_acknowledged_write_survives(
     ("changes", "wait", "subject", "said"),
     [
         ({"role": "slave"}, NO_WAIT, "store", "a replica that only reads"),
-        ({"replicas": 1}, RedisWait(replicas=2), "store", "1 replicas are connected"),
+        ({"replicas": 1}, RedisWait(replicas=2), "store", "1 replica is connected"),
+        ({"replicas": 0}, RedisWait(replicas=1), "store", "no replicas are connected"),
+        (
+            {"maxmemory": 5, "used_memory": 6},
+            NO_WAIT,
+            "store",
+            "refuses writes until there is room",
+        ),
         ({"last_aof_write_is_ok": False}, NO_WAIT, "store", "failed to write its own disk"),
         ({"last_snapshot_is_ok": False}, NO_WAIT, "store", "failed to write its own disk"),
         # A service that could lose jobs some day is ready all the same.
@@ -71,7 +78,14 @@ def test_durability_is_what_an_acknowledged_write_survives(
             {"maxmemory": 1, "eviction": "allkeys-lru"},
             NO_WAIT,
             "memory of the store",
-            "set it to noeviction",
+            "throws away jobs (maxmemory-policy allkeys-lru); set it to noeviction",
+        ),
+        # The lease and the notes of calls expire, and so are all that goes.
+        (
+            {"maxmemory": 1, "eviction": "volatile-ttl"},
+            NO_WAIT,
+            "memory of the store",
+            "a call that is sent again may be done twice (maxmemory-policy volatile-ttl); set it to",
         ),
     ],
 )
@@ -88,13 +102,32 @@ def test_trouble_of_the_server_is_a_failed_check(
     "changes",
     [
         {"maxmemory": 0, "eviction": "allkeys-lru"},  # never full
-        {"maxmemory": 1, "eviction": "volatile-lru"},  # our jobs do not expire
+        {"maxmemory": 0, "eviction": "volatile-lru"},
         {"maxmemory": 1, "eviction": "noeviction"},
+        {"maxmemory": 5, "used_memory": 5},
+        {"maxmemory": 0, "used_memory": 5},
+        {"used_memory": 5, "maxmemory": None},
     ],
 )
-def test_policy_that_cannot_take_our_jobs_is_no_trouble(changes: dict[str, object]) -> None:
+def test_memory_that_suffices_and_keeps_our_keys_is_no_trouble(changes: dict[str, object]) -> None:
     checks = durability_checks(ADDRESS, replace(FACTS, **changes), NO_WAIT)  # type: ignore[arg-type]
     assert all(one.is_ok for one in checks)
+
+
+def test_full_server_that_throws_jobs_away_takes_writes() -> None:
+    facts = replace(FACTS, maxmemory=5, used_memory=6, eviction="allkeys-lru")
+    failed = [one.subject for one in durability_checks(ADDRESS, facts, NO_WAIT) if not one.is_ok]
+    assert failed == ["memory of the store"]
+
+
+def test_replicas_confirm_only_where_they_are_connected() -> None:
+    def said(connected: int | None, wanted: int) -> str:
+        facts, wait = replace(FACTS, replicas=connected), RedisWait(replicas=wanted)
+        return durability_checks(ADDRESS, facts, wait)[0].detail
+
+    assert said(1, 1).endswith("; 1 replica confirms each of them")
+    assert said(None, 2).endswith("; 2 replicas confirm each of them")
+    assert "confirm" not in said(1, 2) + said(0, 1)
 
 
 def test_unencrypted_network_is_said() -> None:
@@ -137,6 +170,7 @@ def facts_by(info: object, config: object) -> ServerFacts:
 INFO = (
     "# Server\r\nredis_version:7.4.1\r\n# Persistence\r\naof_enabled:1\r\naof_last_write_status:err\r\n"
     "# Replication\r\nrole:master\r\nconnected_slaves:2\r\nmaxmemory:5\r\nmaxmemory_policy:allkeys-lfu\r\n"
+    "used_memory:9\r\nmem_not_counted_for_evict:2\r\n"
 )
 FORBIDDEN = redis.ResponseError("unknown command 'CONFIG'")
 
@@ -146,7 +180,8 @@ def test_facts_come_from_info_where_config_is_forbidden() -> None:
     assert facts.version == (7, 4, 1)
     assert facts.has_aof
     assert facts.appendfsync is None
-    assert (facts.role, facts.replicas, facts.evicts_us) == ("master", 2, True)
+    assert (facts.role, facts.replicas, facts.evicts_jobs) == ("master", 2, True)
+    assert facts.used_memory == 7
     assert not facts.last_aof_write_is_ok
     assert durability_of(facts, NO_WAIT) == "process"
 

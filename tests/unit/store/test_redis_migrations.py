@@ -93,7 +93,7 @@ def test_store_of_the_first_version_is_taken_over_and_whoever_knows_that_one_alo
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        ("99", f"schema version 99, this Gridtide knows up to {SCHEMA}; upgrade"),
+        ("99", f"schema version 99, this Gridtide knows 1 to {SCHEMA}; upgrade"),
         ("0", "schema version 0"),
         ("nonsense", "schema version nonsense"),
         ("copying:/a/b.db", "unfinished copy"),

@@ -238,6 +238,32 @@ def test_sqlite_store_in_use_is_not_copied(places: Places) -> None:
         places.source("sqlite", "from")
 
 
+def test_source_whose_lease_lives_is_refused_and_left_as_it_is(places: Places) -> None:
+    raw = fakeredis.FakeRedis(server=places.server, decode_responses=True)
+    with closing(places.store("redis", "from")) as store:
+        fill(store, 10)
+        store.take_lease("node7 4711 ab", for_s=60)
+        raw.set("{gridtide:from}:schema", "1")  # which opening it would bring up to date
+        with pytest.raises(StoreError, match=r"#from is in use: node7 4711 ab .*nothing was"):
+            places.copy(("redis", "from"), ("redis", "to"))
+        assert raw.get("{gridtide:from}:schema") == "1"
+        assert raw.keys("{gridtide:to}:*") == []
+        raw.delete("{gridtide:from}:lease")  # as it ends by itself
+    assert places.copy(("redis", "from"), ("redis", "to"))[1]["jobs"] == 10
+
+
+def test_target_whose_lease_lives_is_refused_though_it_holds_no_job(places: Places) -> None:
+    with closing(places.store("redis", "from")) as store:
+        fill(store, 10)
+    with closing(places.store("redis", "to")) as store:
+        store.take_lease("node7 4711 ab", for_s=60)
+        with pytest.raises(StoreError, match=r"#to is in use: node7 4711 ab "):
+            places.copy(("redis", "from"), ("redis", "to"))
+        assert store.list_jobs()[0] == []  # it is a store still
+        store.drop_lease("node7 4711 ab")
+    assert places.copy(("redis", "from"), ("redis", "to"))[1]["jobs"] == 10
+
+
 def test_file_being_filled_cannot_be_opened_as_a_store(places: Places) -> None:
     with closing(places.target("sqlite", "to")), pytest.raises(StoreError, match="in use"):
         places.store("sqlite", "to")
