@@ -2,10 +2,12 @@
 
 import os
 import ssl
+import threading
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -23,6 +25,9 @@ from scheduler.service.sparing_archive import SparingArchive
 if TYPE_CHECKING:
     from adapters.store.redis_address import RedisAddress
     from adapters.store.redis_terms import RedisTerms
+
+
+_LOOK_EVERY_S: Final = 0.5
 
 
 def open_store(settings: StoreSettings, *, makes: bool = True) -> JobStore:
@@ -54,6 +59,28 @@ def open_store(settings: StoreSettings, *, makes: bool = True) -> JobStore:
         raise known.emptied(str(address))
     known.keep(str(address), store.name)
     return store
+
+
+def await_store(settings: StoreSettings, *, within_s: float = 60.0) -> None:
+    """Returns once a process that schedules has made the store, or after that time: all may be started at once.
+
+    Raises:
+        InvalidConfigError: the password is not where the settings say.
+        StoreError: it cannot be used for another reason than that it is not there yet.
+    """
+    until_s, is_told = time.monotonic() + within_s, False
+    while time.monotonic() < until_s:
+        try:
+            open_store(settings, makes=False).close()
+        except StoreError as error:
+            if not error.fields.get("is_missing"):
+                raise
+            if not is_told:
+                structlog.get_logger(__name__).info("store_awaited", detail=error.message)
+            is_told = True
+            threading.Event().wait(_LOOK_EVERY_S)
+        else:
+            return
 
 
 def open_archive(path: Path) -> SparingArchive:

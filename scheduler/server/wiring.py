@@ -47,6 +47,7 @@ from scheduler.server.settings import ClusterSettings, Settings, load_settings
 from scheduler.server.slurm_routes import build_access, build_other
 from scheduler.server.sources import SourceBuilder, build_weather
 from scheduler.server.stores import (
+    await_store,
     build_retention,
     examine_store,
     open_archive,
@@ -382,6 +383,8 @@ def serve(config_path: Path | None = None, *, schedules: bool = True) -> None:
         "compiling", detail="the planner; on a machine's first start up to a minute"
     )
     warm_up()
+    if not schedules and settings.store.url is not None:
+        await_store(settings.store)
     service = build_service(settings, schedules=schedules)
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises the signal again once it has answered what was under way; the default would end

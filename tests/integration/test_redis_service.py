@@ -1,12 +1,14 @@
 """A service whose jobs are on a real Redis, and the commands that work on its store."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from scheduler.core.errors import StoreError
 from scheduler.server.settings import load_settings
+from scheduler.server.stores import await_store
 from scheduler.server.wiring import build_service, doctor
 from tests.fakes.redis_server import SYNCED, RedisServer, running
 from tests.integration.api_world import api, write_settings
@@ -105,6 +107,22 @@ def test_server_that_was_emptied_is_not_taken_for_a_new_store_by_who_starts_next
         build_service(settings)
     known.unlink()
     build_service(settings).close()
+    build_service(settings, schedules=False).close()
+
+
+def test_process_that_only_answers_waits_for_one_that_makes_the_store(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    settings = load_settings(write_settings(tmp_path, store=url(server)))
+    await_store(settings.store, within_s=0.1)
+    with server.client() as raw:
+        assert raw.keys() == []
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(await_store, settings.store, within_s=100)
+        with pytest.raises(TimeoutError):
+            waiting.result(1)
+        build_service(settings).close()
+        waiting.result(60)
     build_service(settings, schedules=False).close()
 
 
