@@ -360,7 +360,9 @@ def _add_probe_routes(app: FastAPI, service: Service) -> None:
     @app.get("/metrics")
     def metrics() -> Response:
         return Response(
-            render_metrics(service.store, service.cycle, service.forecaster),
+            render_metrics(
+                service.store, service.cycle, service.forecaster, now=service.clock.now()
+            ),
             media_type=CONTENT_TYPE_LATEST,
         )
 

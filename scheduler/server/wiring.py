@@ -64,6 +64,7 @@ from scheduler.service.fetching import Source
 from scheduler.service.forecaster import Forecaster
 from scheduler.service.job_queue import JobQueue
 from scheduler.service.leadership import Leadership, process_name
+from scheduler.service.ledger_totals import LedgerWalks
 from scheduler.service.lifecycle import Lifecycle
 from scheduler.service.outlooks import Outlooks
 from scheduler.service.planning import Planning, PlanningPolicy
@@ -225,6 +226,7 @@ def build_service(settings: Settings, *, schedules: bool = True) -> Service:
                 store=led, lifecycle=lifecycle, forecaster=forecaster, clock=clock
             ),
             retention=build_retention(settings.retention, led, clusters, clock),
+            ledger_walks=LedgerWalks(led, clock),
         ),
         forecaster=forecaster,
         clock=clock,

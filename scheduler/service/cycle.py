@@ -23,6 +23,7 @@ from scheduler.service.dependencies import Dependencies
 from scheduler.service.dispatcher import Dispatcher
 from scheduler.service.forecaster import Forecaster
 from scheduler.service.leadership import Leadership
+from scheduler.service.ledger_totals import LedgerWalks
 from scheduler.service.planning import Planning
 from scheduler.service.retention import Retention
 from scheduler.service.watcher import Watcher
@@ -55,7 +56,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stages:
-    """The stages of a tick, in order."""
+    """The stages of a tick, in order; walks over the ledger are beside it."""
 
     watcher: Watcher
     dependencies: Dependencies
@@ -64,6 +65,7 @@ class Stages:
     dispatcher: Dispatcher
     accountant: Accountant
     retention: Retention | None = None
+    ledger_walks: LedgerWalks | None = None
 
 
 class Cycle:
@@ -192,11 +194,17 @@ class Cycle:
         """Fetches weather where due; the next `remake` uses it."""
         self._guard("weather", self._forecaster.refresh_weather, False)
 
+    def walk_ledger(self) -> None:
+        """Makes the totals over the ledger anew where that is due and this process leads."""
+        if (walks := self._stages.ledger_walks) is not None:
+            self._stage("totals", walks.run, False)
+
     def start(self) -> None:
         """Starts the timers."""
         beside: list[tuple[Callable[..., None], str, list[str]]] = [
             (self.remake, "remake", []),
             (self.refresh_weather, "weather", []),
+            (self.walk_ledger, "totals", []),
         ]
         beside += [
             # Each source on a timer of its own: one that is slow keeps no other waiting.
