@@ -28,7 +28,8 @@ from scheduler.server.auth import is_authorised
 from scheduler.server.gate import Endpoint, Gate
 from scheduler.server.metrics import render_metrics
 from scheduler.server.problems import add_error_handlers
-from scheduler.server.report_pages import build_report
+from scheduler.server.refusals import Refusals, count_refusals
+from scheduler.server.report_pages import build_home, build_report
 from scheduler.server.submissions import Asked, Submissions, Untried
 from scheduler.server.submit_desk import SubmitDesk
 from scheduler.server.wiring import Service
@@ -313,7 +314,7 @@ def _add_report_routes(app: FastAPI, service: Service) -> None:
                 job_id=job_id,
                 state=record.state,
             )
-        return reports.ledger_document(found, refused=0)
+        return reports.ledger_document(found, refused=Refusals(0))
 
     @app.get("/v1/reports")
     def report(
@@ -325,9 +326,9 @@ def _add_report_routes(app: FastAPI, service: Service) -> None:
         entries = service.store.entries(from_at=from_at, to_at=to_at)
         if format == "csv":
             return PlainTextResponse(reports.ledger_csv(entries), media_type="text/csv")
+        refused = count_refusals(service.store, from_at=from_at, to_at=to_at)
         if format == "html":
-            return HTMLResponse(build_report(service, entries))
-        refused = len(service.store.events(kind="refused", limit=1_000_000))
+            return HTMLResponse(build_report(service, entries, refused=refused))
         return JSONResponse(reports.ledger_document(entries, refused=refused))
 
 
@@ -368,7 +369,7 @@ def _add_probe_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/")
     def home() -> Response:
-        return HTMLResponse(build_report(service, service.store.entries()))
+        return HTMLResponse(build_home(service))
 
 
 def _place_now(service: Service, record: JobRecord) -> Placement:
