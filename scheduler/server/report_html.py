@@ -28,10 +28,8 @@ def render_report(  # noqa: PLR0913 - the parts of a page
 ) -> str:
     """The page. Times in UTC; unknown figures are shown as unknown, never as zero.
 
-    Args:
-        summary: of the entries and of the unlisted ones, which only its sums cover.
-        is_refused_complete: False where more jobs were refused than the summary says.
-        period: a sentence on what is shown.
+    The summary covers the unlisted entries, too; where not all refusals were counted, it has the least number.
+    The period is a sentence on what is shown.
     """
     style = files("scheduler.server").joinpath("report.css").read_text(encoding="utf-8")
     body = f"""

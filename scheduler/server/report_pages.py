@@ -59,12 +59,10 @@ def build_report(
     period: str = "",
     most_listed: int | None = None,
 ) -> str:
-    """A self-contained HTML page over these entries.
+    """A self-contained HTML page over these entries, and the refusals of the same period.
 
-    Args:
-        refused: in the same period.
-        period: a sentence on what is shown, where that is not all that was asked for.
-        most_listed: of the entries, the newest; the sums are over all. None for all.
+    The period is a sentence on what is shown, where that is not all. Of more entries than `most_listed` the
+    newest are listed, and the sums are over all.
     """
     now = service.clock.now()
     listed = entries if most_listed is None else entries[-most_listed:]
