@@ -4,9 +4,11 @@ import json
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Annotated, Any, Final
 
 import structlog
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, FastAPI, Header, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -32,6 +34,7 @@ from scheduler.server.refusals import Refusals, count_refusals
 from scheduler.server.report_pages import build_home, build_report
 from scheduler.server.submissions import Asked, Submissions, Untried
 from scheduler.server.submit_desk import SubmitDesk
+from scheduler.server.timed_checks import TimedChecks
 from scheduler.server.wiring import Service
 from scheduler.service.job_queue import Submission
 
@@ -98,6 +101,11 @@ async def _known_parameters(request: Request) -> None:
 
 Body = Annotated[Any, Depends(_body)]
 MAX_KEY: Final = 200
+PROBE_S: Final = 4.0
+"""So long a probe waits for what it asks; Kubernetes gives ours up after 5 s."""
+_LONGEST_S: Final = 60.0
+_PROBES: Final = 8
+"""So many are answered at a time, by threads that no other request takes."""
 _JOB_BODY: Final = {
     "requestBody": {
         "required": True,
@@ -333,26 +341,36 @@ def _add_report_routes(app: FastAPI, service: Service) -> None:
 
 
 def _add_probe_routes(app: FastAPI, service: Service) -> None:
+    timed, places = TimedChecks(), CapacityLimiter(_PROBES)
+
+    # Awaited, although it waits for nothing: the threads of requests may all hang in a store.
     @app.get("/healthz")
-    def healthz() -> views.Document:
+    async def healthz() -> views.Document:
         return {"status": "ok", "now": format_instant(service.clock.now())}
 
     @app.get("/readyz")
-    def readyz(request: Request) -> Response:
-        # A source or a cluster that is down does not keep jobs from being taken: they wait, and say so.
-        own = service.own_checks()
-        is_ready = all(check.is_ok for check in own)
+    async def readyz(request: Request, within: str = "4s") -> Response:
         # A probe shows no token, and comes every few seconds: the others cost commands and requests.
         is_probe = not is_authorised(
             request.headers.get("authorization"), service.settings.server.token_hashes
         )
-        checks = own if is_probe else service.checks()
+        # A source or a cluster that is down does not keep jobs from being taken: they wait, and say so.
+        own = service.own_parts()
+        most_s = PROBE_S if is_probe else _LONGEST_S
+        ask = partial(
+            timed.ask,
+            own if is_probe else service.parts(),
+            within_s=min(most_s, parse_duration(within, field="within")),
+        )
+        found = await to_thread.run_sync(ask, limiter=places)
+        is_ready = all(one.is_ok for name in own for one in found[name] if one.subject == name)
         document = {
             "schema": "gridtide/doctor/v1",
             "ready": is_ready,
             "complete": not is_probe,
             "checks": [
                 {"subject": check.subject, "ok": check.is_ok, "detail": check.detail}
+                for checks in found.values()
                 for check in checks
             ],
         }

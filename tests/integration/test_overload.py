@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import httpx
 import pytest
 
 from scheduler.client import GridtideClient
-from scheduler.core.errors import OverloadedError
+from scheduler.core.errors import OverloadedError, StoreError
+from scheduler.ports import Check
 from tests.integration.api_world import api
 
 
@@ -60,3 +62,31 @@ def test_client_comes_again_by_itself_and_tells_when_that_was_in_vain(tmp_path: 
             own.list_jobs()
         threading.Timer(0.02, slow.close).start()
         assert own.list_jobs()["jobs"] == []
+
+
+def test_probes_are_answered_in_time_while_the_store_hangs_and_requests_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, waiting = threading.Event(), threading.Semaphore(0)
+
+    def hang(*_: object, **__: object) -> list[Check]:
+        waiting.release()
+        assert go.wait(50)
+        raise StoreError("store: it came back too late")
+
+    with api(tmp_path) as (client, service), ThreadPoolExecutor(60) as pool:
+        service.cycle.tick()
+        for name in ("checks", "list_jobs"):
+            monkeypatch.setattr(service.store, name, hang)
+        with httpx.Client(base_url=client.base_url, trust_env=False, timeout=60) as others:
+            asked = [pool.submit(others.get, "/v1/jobs") for _ in range(60)]
+            for _ in range(40):  # as many as there are threads for requests
+                assert waiting.acquire(timeout=30)
+            assert client.get("/healthz", timeout=10).status_code == 200
+            probed = client.get("/readyz", params={"within": "1s"}, timeout=10)
+            go.set()
+            assert {one.result().status_code for one in asked} == {503}
+        assert probed.status_code == 503
+        checks = {one["subject"]: one for one in probed.json()["checks"]}
+        assert (checks["store"]["ok"], checks["cycle"]["ok"]) == (False, True)
+        assert checks["store"]["detail"] == "no answer within 1 s"
