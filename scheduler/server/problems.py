@@ -27,7 +27,12 @@ _STATUS: Final[tuple[tuple[type[GridtideError], int], ...]] = (
     (StoreError, 503),
     (UpstreamError, 503),
 )
-_HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+_HTTP_CODES: Final = {
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "body_timeout",
+    413: "too_large",
+}
 _OWN_KEYS: Final = frozenset({"type", "title", "status", "code", "detail"})
 
 
@@ -59,7 +64,9 @@ def problem_of(error: GridtideError | HTTPException) -> Response:
     """The problem document of an error."""
     if isinstance(error, HTTPException):
         code = _HTTP_CODES.get(error.status_code, "http_error")
-        return problem(error.status_code, code, str(error.detail))
+        # The rest of a body that came too late is waited for no longer.
+        closing = {"Connection": "close"} if error.status_code == 408 else None
+        return problem(error.status_code, code, str(error.detail), headers=closing)
     status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
     headers = {"Retry-After": "2"} if status == 503 else {}
     return problem(status, error.code, error.message, headers=headers, **error.fields)

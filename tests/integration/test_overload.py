@@ -18,10 +18,10 @@ from tests.integration.api_world import api
 
 
 @contextmanager
-def slow_request(client: httpx.Client) -> Iterator[socket.socket]:
+def slow_request(client: httpx.Client, path: str = "/v1/jobs") -> Iterator[socket.socket]:
     """One that is under way: its body is still to come."""
     with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as one:
-        head = "POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         one.sendall(f"{head}Content-Length: 10\r\n\r\n".encode())
         until = time.monotonic() + 30
         while client.get("/v1/jobs").status_code == 200:
@@ -50,6 +50,23 @@ def test_requests_whose_clients_have_gone_make_room(tmp_path: Path) -> None:
         until = time.monotonic() + 30
         while client.get("/v1/jobs").status_code != 200:
             assert time.monotonic() < until
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/jobs:batch"])
+def test_body_that_never_ends_is_refused_and_makes_room(tmp_path: Path, path: str) -> None:
+    limits = {"max_requests": 1, "max_body_time": 0.5}
+    with (
+        api(tmp_path, server=limits) as (client, _),
+        slow_request(client, path) as slow,
+    ):
+        slow.settimeout(30)
+        slow.sendall(b"{")  # a byte now and then does not help
+        answer = b"".join(iter(lambda: slow.recv(65_536), b""))  # until the connection is closed
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"application/problem+json" in answer
+        assert b'"code":"body_timeout"' in answer
+        assert b"body: 1 bytes came within 0.5 s (server.max_body_time)" in answer
+        assert client.get("/v1/jobs").status_code == 200
 
 
 def test_client_comes_again_by_itself_and_tells_when_that_was_in_vain(tmp_path: Path) -> None:
