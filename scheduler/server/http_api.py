@@ -29,7 +29,7 @@ from scheduler.server import reports, schemas, views
 from scheduler.server.auth import is_authorised
 from scheduler.server.gate import Endpoint, Gate
 from scheduler.server.metrics import render_metrics
-from scheduler.server.problems import add_error_handlers
+from scheduler.server.problems import InvalidHeaderError, add_error_handlers
 from scheduler.server.refusals import Refusals, count_refusals
 from scheduler.server.report_pages import build_home, build_report
 from scheduler.server.submissions import Asked, Submissions, Untried
@@ -106,14 +106,53 @@ PROBE_S: Final = 4.0
 _LONGEST_S: Final = 60.0
 _PROBES: Final = 8
 """So many are answered at a time, by threads that no other request takes."""
+_KEY_SAID: Final = "A text of the client's own; a request that comes again with the same key and body adds nothing."
+
+
+def _usable_key(key: str | None) -> str | None:
+    """The key, if it can tell one request from others."""
+    valid = f"1 to {MAX_KEY} characters, unique to the request, such as a UUID; or no such header"
+    if key is not None and not key.strip():
+        # As of a variable that is not set: all who send it so would share one job.
+        raise InvalidHeaderError(
+            f"idempotency-key: {key!r} is empty; write {valid}",
+            field="idempotency-key",
+            value=key,
+            valid=valid,
+        )
+    if key is not None and len(key) > MAX_KEY:
+        raise InvalidHeaderError(
+            f"idempotency-key: {key[:20] + '…'!r} has {len(key)} characters; write {valid}",
+            field="idempotency-key",
+            value=f"{key[:20]}…",
+            valid=valid,
+        )
+    return key
+
+
+async def _key(
+    idempotency_key: Annotated[str | None, Header(description=_KEY_SAID)] = None,
+) -> str | None:
+    return _usable_key(idempotency_key)
+
+
+Key = Annotated[str | None, Depends(_key)]
 _JOB_BODY: Final = {
+    "parameters": [
+        {
+            "name": "idempotency-key",
+            "in": "header",
+            "required": False,
+            "description": _KEY_SAID,
+            "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY},
+        }
+    ],
     "requestBody": {
         "required": True,
         "description": "A job; `gridtide schema job` prints its schema.",
         "content": {"application/json": {"schema": {"type": "object"}}},
-    }
+    },
 }
-Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=MAX_KEY)]
 
 
 def _add_job_routes(app: FastAPI, service: Service) -> Endpoint:
@@ -124,12 +163,7 @@ def _add_job_routes(app: FastAPI, service: Service) -> Endpoint:
     @app.post("/v1/jobs", status_code=201, openapi_extra=_JOB_BODY)
     async def submit(request: Request) -> Response:
         _refuse_unknown_parameters(request, ())
-        key = request.headers.get("idempotency-key")
-        if key is not None and len(key) > MAX_KEY:
-            raise InvalidInputError(
-                f"idempotency-key: {len(key)} characters; at most {MAX_KEY} are allowed",
-                field="idempotency-key",
-            )
+        key = _usable_key(request.headers.get("idempotency-key"))
         answer = await desk.ask(Asked(document=await _body(request), key=key))
         if isinstance(answer, Untried):
             # Not by the desk's thread, which others wait for.
@@ -143,13 +177,13 @@ def _add_job_routes(app: FastAPI, service: Service) -> Endpoint:
         )
 
     @app.post("/v1/jobs:batch", status_code=201)
-    def submit_batch(document: Body, idempotency_key: Key = None) -> Response:
+    def submit_batch(document: Body, key: Key) -> Response:
         listed = document.get("jobs") if isinstance(document, dict) else None
         if not isinstance(listed, list) or not 1 <= len(listed) <= 10_000:
             raise InvalidInputError(
                 "jobs: a list of 1 to 10000 jobs is needed", field="jobs", valid="a list"
             )
-        records = queue.submit(submissions.batch(listed, idempotency_key))
+        records = queue.submit(submissions.batch(listed, key))
         return JSONResponse(
             {
                 "schema": "gridtide/jobs/v1",

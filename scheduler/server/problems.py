@@ -18,8 +18,14 @@ from scheduler.core.errors import (
     UpstreamError,
 )
 
+
+class InvalidHeaderError(InvalidInputError):
+    """A header of the request that cannot be used."""
+
+
 _STATUS: Final[tuple[tuple[type[GridtideError], int], ...]] = (
     (InfeasibleError, 409),
+    (InvalidHeaderError, 400),
     (InvalidInputError, 422),
     (NotFoundError, 404),
     (ConflictError, 409),
@@ -33,6 +39,8 @@ _HTTP_CODES: Final = {
     408: "body_timeout",
     413: "too_large",
 }
+_MOST_ECHOED: Final = 100
+"""Characters of a wrong value that its problem says at most."""
 _OWN_KEYS: Final = frozenset({"type", "title", "status", "code", "detail"})
 
 
@@ -81,5 +89,8 @@ def _on_invalid_query(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     name = str(first["loc"][-1])
-    detail = f"{name}: {first.get('input')!r} is not valid: {first['msg']}"
+    given = repr(first.get("input"))
+    if len(given) > _MOST_ECHOED:
+        given = f"{given[:_MOST_ECHOED]}…"
+    detail = f"{name}: {given} is not valid: {first['msg']}"
     return problem(422, InvalidInputError.code, detail, field=name)
