@@ -16,8 +16,8 @@ from scheduler.server.report_pages import build_home, build_report
 from scheduler.server.report_svg import pack_lanes
 from scheduler.server.settings import load_settings
 from scheduler.server.wiring import Service, build_service
+from tests.conformance.test_job_store import entry_of
 from tests.integration.api_world import write_settings
-from tests.unit.service.world import make_world
 
 
 @pytest.fixture
@@ -27,22 +27,13 @@ def service(tmp_path: Path) -> Iterator[Service]:
     made.close()
 
 
-@pytest.fixture(scope="module")
-def entry(tmp_path_factory: pytest.TempPathFactory) -> LedgerEntry:
-    world = make_world(tmp_path_factory.mktemp("world"))
-    world.submit(hours=4, patience=20)
-    world.run_for(18)
-    (one,) = world.store.entries()
-    world.store.close()
-    return one
-
-
-def moved(entry: LedgerEntry, name: str, at: datetime) -> LedgerEntry:
+def entry_at(name: str, at: datetime) -> LedgerEntry:
+    """Of a job that was submitted then, and ran."""
+    entry = entry_of(name)
     by = at - entry.submitted_at
     (run,) = entry.runs
     return replace(
         entry,
-        job_id=name,
         name=name,
         submitted_at=at,
         deadline_at=entry.deadline_at + by,
@@ -55,15 +46,15 @@ def _moved(window: Window, by: timedelta) -> Window:
     return Window(window.start_at + by, window.end_at + by)
 
 
-def fill(service: Service, entry: LedgerEntry, days_ago: list[float]) -> None:
+def fill(service: Service, days_ago: list[float]) -> None:
     now = service.clock.now()
     for number, days in enumerate(days_ago):
         at = now - timedelta(days=days)
-        service.store.put_entry(moved(entry, f"job-{number}", at))
+        service.store.put_entry(entry_at(f"job-{number}", at))
 
 
-def test_home_shows_a_month_and_says_so(service: Service, entry: LedgerEntry) -> None:
-    fill(service, entry, [0.5, 30.9, 31.1, 400])
+def test_home_shows_a_month_and_says_so(service: Service) -> None:
+    fill(service, [0.5, 30.9, 31.1, 400])
     for days in (1, 40):
         at = service.clock.now() - timedelta(days=days)
         service.store.add_event(Event(at=at, kind="refused", job_id=None))
@@ -75,8 +66,8 @@ def test_home_shows_a_month_and_says_so(service: Service, entry: LedgerEntry) ->
     assert "<td>job-2</td>" not in page
 
 
-def test_home_lists_the_newest_and_sums_over_all(service: Service, entry: LedgerEntry) -> None:
-    fill(service, entry, [1, 2, 3, 4, 5])
+def test_home_lists_the_newest_and_sums_over_all(service: Service) -> None:
+    fill(service, [1, 2, 3, 4, 5])
     page = build_home(service, most_listed=2)
     assert "The 2 newest are listed and drawn; 3 earlier ones are not" in page
     assert "<b>5</b><span>jobs ended" in page
@@ -85,10 +76,8 @@ def test_home_lists_the_newest_and_sums_over_all(service: Service, entry: Ledger
     assert "<td>job-2</td>" not in page
 
 
-def test_home_of_a_busy_month_goes_back_less_and_says_since_when(
-    service: Service, entry: LedgerEntry
-) -> None:
-    fill(service, entry, [0.5, 0.6, 1.5, 1.6, 2.5])
+def test_home_of_a_busy_month_goes_back_less_and_says_since_when(service: Service) -> None:
+    fill(service, [0.5, 0.6, 1.5, 1.6, 2.5])
     page = build_home(service, most_read=3)
     since = service.clock.now() - timedelta(days=2)
     assert f"Jobs submitted since {since:%A %d %B}" in page
@@ -96,10 +85,9 @@ def test_home_of_a_busy_month_goes_back_less_and_says_since_when(
     assert "<b>4</b><span>jobs ended" in page
 
 
-def test_report_over_a_period_lists_all(service: Service, entry: LedgerEntry) -> None:
-    listed = [
-        moved(entry, f"job-{n}", entry.submitted_at + timedelta(hours=n)) for n in range(2_500)
-    ]
+def test_report_over_a_period_lists_all(service: Service) -> None:
+    begin = service.clock.now() - timedelta(days=200)
+    listed = [entry_at(f"job-{n}", begin + timedelta(hours=n)) for n in range(2_500)]
     page = build_report(service, listed, refused=Refusals(7, is_complete=False))
     assert page.count("<tr class=") == 2_500
     assert "at least 7 refused" in page
