@@ -68,7 +68,7 @@ class ServerSettings(Strict):
     @classmethod
     def _ends(cls, max_body_s: float) -> float:
         if not 0.1 <= max_body_s <= 3600:
-            raise ValueError("must be from 0.1 s to 1h")
+            raise ValueError(f"{max_body_s:g} s is not possible; it must be from 0.1 s to 1h")
         return max_body_s
 
     @field_validator("token_hashes")
