@@ -153,8 +153,8 @@ class GridtideClient:
         return self._json("GET", "/healthz")
 
     def readiness(self) -> Document:
-        """Every check; also where some fail."""
-        reply = self._raw("GET", "/readyz")
+        """Every check; also where some fail. Clusters get more time than a probe leaves them."""
+        reply = self._raw("GET", "/readyz", params={"within": "25s"})
         if reply.status_code not in (200, 503):
             raise _error(reply)
         document: Document = reply.json()

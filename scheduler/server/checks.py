@@ -8,9 +8,21 @@ from scheduler.core.errors import GridtideError, StoreError
 from scheduler.core.timegrid import format_instant
 from scheduler.core.units import format_duration
 from scheduler.ports import Check, ClusterAdapter
+from scheduler.service.cycle import Cycle
 from scheduler.service.forecaster import Forecaster, SourceStatus
 from scheduler.service.queue_waits import QueueWaits
 from scheduler.service.sparing_archive import SparingArchive
+
+
+def cycle_check(cycle: Cycle) -> Check:
+    """Whether the cycle runs and the store did all that it was last asked for."""
+    report = cycle.report
+    detail = f"{report.ticks} ticks, {report.failures} failed stages"
+    if (trouble := cycle.trouble) is not None:
+        detail += f"; the store failed when it was last needed: {trouble}"
+    elif report.last_error:
+        detail += f"; last: {report.last_error}"
+    return Check(subject="cycle", is_ok=report.ticks > 0 and trouble is None, detail=detail)
 
 
 def archive_check(archive: SparingArchive) -> Check:

@@ -46,7 +46,7 @@ def serve(
     ] = False,
 ) -> None:
     """Run the service until it is told to stop. Running jobs go on without it."""
-    from scheduler.server.wiring import serve as run  # noqa: PLC0415 - imports everything
+    from scheduler.server.serving import serve as run  # noqa: PLC0415 - imports everything
 
     run(config, schedules=not api_only)
 

@@ -1,5 +1,6 @@
-"""What every request passes first: the host name it asks for, its token, and the size of its body."""
+"""What every request passes first: the host name it asks for, its token, and the size and time of its body."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
@@ -40,6 +41,7 @@ class Gate:
         self._direct = direct
         self._hashes = tuple(settings.token_hashes)
         self._max_body = settings.max_body_bytes
+        self._max_body_s = settings.max_body_time
         self._max_requests = settings.max_requests
         self._under_way = 0
         self._hosts = frozenset(settings.allowed_hosts)
@@ -107,12 +109,25 @@ class Gate:
         )
 
     def _bounded(self, receive: Receive) -> Receive:
-        seen = 0
+        """The body up to its size and its time; after it there is no limit on waiting for the client to leave."""
+        seen, is_whole = 0, False
+        until_s = asyncio.get_running_loop().time() + self._max_body_s
 
         async def bounded() -> Message:
-            nonlocal seen
-            message = await receive()
+            nonlocal seen, is_whole
+            if is_whole:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(until_s):
+                    message = await receive()
+            except TimeoutError as error:
+                raise HTTPException(
+                    408,
+                    f"body: {seen} bytes came within {self._max_body_s:g} s (server.max_body_time), and not its end; "
+                    "nothing was done: send it again, whole",
+                ) from error
             seen += len(message.get("body", b""))
+            is_whole = not message.get("more_body", False)
             if seen > self._max_body:
                 raise HTTPException(413, f"body: larger than {self._max_body} bytes")
             return message

@@ -4,9 +4,11 @@ import json
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Annotated, Any, Final
 
 import structlog
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, FastAPI, Header, Query, Request
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -27,10 +29,12 @@ from scheduler.server import reports, schemas, views
 from scheduler.server.auth import is_authorised
 from scheduler.server.gate import Endpoint, Gate
 from scheduler.server.metrics import render_metrics
-from scheduler.server.problems import add_error_handlers
-from scheduler.server.report_pages import build_report
+from scheduler.server.problems import InvalidHeaderError, add_error_handlers
+from scheduler.server.refusals import Refusals, count_refusals
+from scheduler.server.report_pages import build_home, build_report
 from scheduler.server.submissions import Asked, Submissions, Untried
 from scheduler.server.submit_desk import SubmitDesk
+from scheduler.server.timed_checks import TimedChecks
 from scheduler.server.wiring import Service
 from scheduler.service.job_queue import Submission
 
@@ -97,14 +101,58 @@ async def _known_parameters(request: Request) -> None:
 
 Body = Annotated[Any, Depends(_body)]
 MAX_KEY: Final = 200
+PROBE_S: Final = 4.0
+"""So long a probe waits for what it asks; Kubernetes gives ours up after 5 s."""
+_LONGEST_S: Final = 60.0
+_PROBES: Final = 8
+"""So many are answered at a time, by threads that no other request takes."""
+_KEY_SAID: Final = "A text of the client's own; a request that comes again with the same key and body adds nothing."
+
+
+def _usable_key(key: str | None) -> str | None:
+    """The key, if it can tell one request from others."""
+    valid = f"1 to {MAX_KEY} characters, unique to the request, such as a UUID; or no such header"
+    if key is not None and not key.strip():
+        # As of a variable that is not set: all who send it so would share one job.
+        raise InvalidHeaderError(
+            f"idempotency-key: {key!r} is empty; write {valid}",
+            field="idempotency-key",
+            value=key,
+            valid=valid,
+        )
+    if key is not None and len(key) > MAX_KEY:
+        raise InvalidHeaderError(
+            f"idempotency-key: {key[:20] + '…'!r} has {len(key)} characters; write {valid}",
+            field="idempotency-key",
+            value=f"{key[:20]}…",
+            valid=valid,
+        )
+    return key
+
+
+async def _key(
+    idempotency_key: Annotated[str | None, Header(description=_KEY_SAID)] = None,
+) -> str | None:
+    return _usable_key(idempotency_key)
+
+
+Key = Annotated[str | None, Depends(_key)]
 _JOB_BODY: Final = {
+    "parameters": [
+        {
+            "name": "idempotency-key",
+            "in": "header",
+            "required": False,
+            "description": _KEY_SAID,
+            "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY},
+        }
+    ],
     "requestBody": {
         "required": True,
         "description": "A job; `gridtide schema job` prints its schema.",
         "content": {"application/json": {"schema": {"type": "object"}}},
-    }
+    },
 }
-Key = Annotated[str | None, Header(alias="Idempotency-Key", max_length=MAX_KEY)]
 
 
 def _add_job_routes(app: FastAPI, service: Service) -> Endpoint:
@@ -115,12 +163,7 @@ def _add_job_routes(app: FastAPI, service: Service) -> Endpoint:
     @app.post("/v1/jobs", status_code=201, openapi_extra=_JOB_BODY)
     async def submit(request: Request) -> Response:
         _refuse_unknown_parameters(request, ())
-        key = request.headers.get("idempotency-key")
-        if key is not None and len(key) > MAX_KEY:
-            raise InvalidInputError(
-                f"idempotency-key: {len(key)} characters; at most {MAX_KEY} are allowed",
-                field="idempotency-key",
-            )
+        key = _usable_key(request.headers.get("idempotency-key"))
         answer = await desk.ask(Asked(document=await _body(request), key=key))
         if isinstance(answer, Untried):
             # Not by the desk's thread, which others wait for.
@@ -134,13 +177,13 @@ def _add_job_routes(app: FastAPI, service: Service) -> Endpoint:
         )
 
     @app.post("/v1/jobs:batch", status_code=201)
-    def submit_batch(document: Body, idempotency_key: Key = None) -> Response:
+    def submit_batch(document: Body, key: Key) -> Response:
         listed = document.get("jobs") if isinstance(document, dict) else None
         if not isinstance(listed, list) or not 1 <= len(listed) <= 10_000:
             raise InvalidInputError(
                 "jobs: a list of 1 to 10000 jobs is needed", field="jobs", valid="a list"
             )
-        records = submissions.batch(listed, idempotency_key)
+        records = submissions.batch(listed, key)
         return JSONResponse(
             {
                 "schema": "gridtide/jobs/v1",
@@ -313,7 +356,7 @@ def _add_report_routes(app: FastAPI, service: Service) -> None:
                 job_id=job_id,
                 state=record.state,
             )
-        return reports.ledger_document(found, refused=0)
+        return reports.ledger_document(found, refused=Refusals(0))
 
     @app.get("/v1/reports")
     def report(
@@ -325,33 +368,43 @@ def _add_report_routes(app: FastAPI, service: Service) -> None:
         entries = service.store.entries(from_at=from_at, to_at=to_at)
         if format == "csv":
             return PlainTextResponse(reports.ledger_csv(entries), media_type="text/csv")
+        refused = count_refusals(service.store, from_at=from_at, to_at=to_at)
         if format == "html":
-            return HTMLResponse(build_report(service, entries))
-        refused = len(service.store.events(kind="refused", limit=1_000_000))
+            return HTMLResponse(build_report(service, entries, refused=refused))
         return JSONResponse(reports.ledger_document(entries, refused=refused))
 
 
 def _add_probe_routes(app: FastAPI, service: Service) -> None:
+    timed, places = TimedChecks(), CapacityLimiter(_PROBES)
+
+    # Awaited, although it waits for nothing: the threads of requests may all hang in a store.
     @app.get("/healthz")
-    def healthz() -> views.Document:
+    async def healthz() -> views.Document:
         return {"status": "ok", "now": format_instant(service.clock.now())}
 
     @app.get("/readyz")
-    def readyz(request: Request) -> Response:
-        # A source or a cluster that is down does not keep jobs from being taken: they wait, and say so.
-        own = service.own_checks()
-        is_ready = all(check.is_ok for check in own)
+    async def readyz(request: Request, within: str = "4s") -> Response:
         # A probe shows no token, and comes every few seconds: the others cost commands and requests.
         is_probe = not is_authorised(
             request.headers.get("authorization"), service.settings.server.token_hashes
         )
-        checks = own if is_probe else service.checks()
+        # A source or a cluster that is down does not keep jobs from being taken: they wait, and say so.
+        own = service.own_parts()
+        most_s = PROBE_S if is_probe else _LONGEST_S
+        ask = partial(
+            timed.ask,
+            own if is_probe else service.parts(),
+            within_s=min(most_s, parse_duration(within, field="within")),
+        )
+        found = await to_thread.run_sync(ask, limiter=places)
+        is_ready = all(one.is_ok for name in own for one in found[name] if one.subject == name)
         document = {
             "schema": "gridtide/doctor/v1",
             "ready": is_ready,
             "complete": not is_probe,
             "checks": [
                 {"subject": check.subject, "ok": check.is_ok, "detail": check.detail}
+                for checks in found.values()
                 for check in checks
             ],
         }
@@ -360,13 +413,15 @@ def _add_probe_routes(app: FastAPI, service: Service) -> None:
     @app.get("/metrics")
     def metrics() -> Response:
         return Response(
-            render_metrics(service.store, service.cycle, service.forecaster),
+            render_metrics(
+                service.store, service.cycle, service.forecaster, now=service.clock.now()
+            ),
             media_type=CONTENT_TYPE_LATEST,
         )
 
     @app.get("/")
     def home() -> Response:
-        return HTMLResponse(build_report(service, service.store.entries()))
+        return HTMLResponse(build_home(service))
 
 
 def _place_now(service: Service, record: JobRecord) -> Placement:

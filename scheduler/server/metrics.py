@@ -1,30 +1,26 @@
 """Prometheus metrics, read from the store and the cycle at the moment they are asked for."""
 
+from datetime import datetime
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from scheduler.ports import JobStore
 from scheduler.service.cycle import Cycle
 from scheduler.service.forecaster import Forecaster
+from scheduler.service.ledger_totals import LedgerTotals, read_totals
 
 
-def render_metrics(store: JobStore, cycle: Cycle, forecaster: Forecaster) -> bytes:
-    """The exposition text."""
+def render_metrics(
+    store: JobStore, cycle: Cycle, forecaster: Forecaster, *, now: datetime
+) -> bytes:
+    """The exposition text. It asks the store for active jobs and one document, however many jobs there were."""
     registry = CollectorRegistry()
     _add_sources(registry, forecaster)
     _add_scores(registry, forecaster)
     active = Gauge("gridtide_active_jobs", "Jobs that have not ended", ["state"], registry=registry)
     for record in store.active_jobs():
         active.labels(state=str(record.state)).inc()
-    entries = store.entries()
-    known = [entry for entry in entries if entry.saving_g is not None]
-    figures = {
-        "gridtide_emissions_grams": sum(entry.emissions_g or 0 for entry in known),
-        "gridtide_baseline_grams": sum(entry.baseline.emissions_g or 0 for entry in known),
-        "gridtide_missed_deadlines": sum(entry.has_missed_deadline for entry in entries),
-        "gridtide_accounted_jobs": len(entries),
-    }
-    for name, value in figures.items():
-        Gauge(name, name.replace("_", " "), registry=registry).set(value)
+    _add_ledger(registry, read_totals(store), now)
     ticks = Counter("gridtide_ticks", "Passes of the cycle", registry=registry)
     ticks.inc(cycle.report.ticks)
     leads = Gauge("gridtide_leads", "1 where this process plans", registry=registry)
@@ -32,6 +28,21 @@ def render_metrics(store: JobStore, cycle: Cycle, forecaster: Forecaster) -> byt
     failures = Counter("gridtide_stage_failures", "Stages that failed", registry=registry)
     failures.inc(cycle.report.failures)
     return generate_latest(registry)
+
+
+def _add_ledger(registry: CollectorRegistry, totals: LedgerTotals | None, now: datetime) -> None:
+    """Nothing before the first totals: a zero would be taken for a figure."""
+    if totals is None:
+        return
+    figures = {
+        "gridtide_emissions_grams": totals.emissions_g,
+        "gridtide_baseline_grams": totals.baseline_g,
+        "gridtide_missed_deadlines": totals.missed_deadlines,
+        "gridtide_accounted_jobs": totals.jobs,
+        "gridtide_ledger_totals_age_seconds": max(0.0, (now - totals.at).total_seconds()),
+    }
+    for name, value in figures.items():
+        Gauge(name, name.replace("_", " "), registry=registry).set(value)
 
 
 def _add_sources(registry: CollectorRegistry, forecaster: Forecaster) -> None:

@@ -18,8 +18,14 @@ from scheduler.core.errors import (
     UpstreamError,
 )
 
+
+class InvalidHeaderError(InvalidInputError):
+    """A header of the request that cannot be used."""
+
+
 _STATUS: Final[tuple[tuple[type[GridtideError], int], ...]] = (
     (InfeasibleError, 409),
+    (InvalidHeaderError, 400),
     (InvalidInputError, 422),
     (NotFoundError, 404),
     (ConflictError, 409),
@@ -27,7 +33,14 @@ _STATUS: Final[tuple[tuple[type[GridtideError], int], ...]] = (
     (StoreError, 503),
     (UpstreamError, 503),
 )
-_HTTP_CODES: Final = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+_HTTP_CODES: Final = {
+    404: "not_found",
+    405: "method_not_allowed",
+    408: "body_timeout",
+    413: "too_large",
+}
+_MOST_ECHOED: Final = 100
+"""Characters of a wrong value that its problem says at most."""
 _OWN_KEYS: Final = frozenset({"type", "title", "status", "code", "detail"})
 
 
@@ -59,7 +72,9 @@ def problem_of(error: GridtideError | HTTPException) -> Response:
     """The problem document of an error."""
     if isinstance(error, HTTPException):
         code = _HTTP_CODES.get(error.status_code, "http_error")
-        return problem(error.status_code, code, str(error.detail))
+        # The rest of a body that came too late is waited for no longer.
+        closing = {"Connection": "close"} if error.status_code == 408 else None
+        return problem(error.status_code, code, str(error.detail), headers=closing)
     status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
     headers = {"Retry-After": "2"} if status == 503 else {}
     return problem(status, error.code, error.message, headers=headers, **error.fields)
@@ -74,5 +89,8 @@ def _on_invalid_query(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     name = str(first["loc"][-1])
-    detail = f"{name}: {first.get('input')!r} is not valid: {first['msg']}"
+    given = repr(first.get("input"))
+    if len(given) > _MOST_ECHOED:
+        given = f"{given[:_MOST_ECHOED]}…"
+    detail = f"{name}: {given} is not valid: {first['msg']}"
     return problem(422, InvalidInputError.code, detail, field=name)

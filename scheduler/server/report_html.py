@@ -22,12 +22,19 @@ def render_report(  # noqa: PLR0913 - the parts of a page
     notes: Sequence[str],
     attributions: Sequence[str],
     window: Window,
+    period: str = "",
+    unlisted: Sequence[LedgerEntry] = (),
+    is_refused_complete: bool = True,
 ) -> str:
-    """The page. Times in UTC; unknown figures are shown as unknown, never as zero."""
+    """The page. Times in UTC; unknown figures are shown as unknown, never as zero.
+
+    The summary covers the unlisted entries, too; where not all refusals were counted, it has the least number.
+    The period is a sentence on what is shown.
+    """
     style = files("scheduler.server").joinpath("report.css").read_text(encoding="utf-8")
     body = f"""
-<header><h1>{escape(title)}</h1><p>{generated_at:%A %d %B %Y, %H:%M} UTC. All times are UTC.</p></header>
-{_cards(summary)}
+<header><h1>{escape(title)}</h1><p>{generated_at:%A %d %B %Y, %H:%M} UTC. All times are UTC.</p>{_shown(period, len(entries), len(unlisted))}</header>
+{_cards(summary, is_refused_complete)}
 <section><h2>When and where the jobs ran</h2>
 <p>Colour is the carbon intensity of the grid. A thin line is the wait since submission, a bar a run, a dotted
 line a pause, a red tick the deadline.</p>
@@ -37,7 +44,7 @@ line a pause, a red tick the deadline.</p>
 <p>Against running at once at home. To the left of the line waiting or moving made it worse.</p>
 <div class="scroll">{report_svg.savings(entries)}</div></section>
 <section><h2>Ledger</h2><div class="scroll">{_table(entries)}</div></section>
-<section><h2>How these numbers are made</h2><ul>{_method(entries, notes)}</ul></section>
+<section><h2>How these numbers are made</h2><ul>{_method([*unlisted, *entries], notes)}</ul></section>
 <footer>{"".join(f"<p>{escape(line)}</p>" for line in attributions)}</footer>"""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -46,13 +53,24 @@ line a pause, a red tick the deadline.</p>
     )
 
 
-def _cards(summary: LedgerSummary) -> str:
+def _shown(period: str, n_listed: int, n_unlisted: int) -> str:
+    said = [period] if period else []
+    if n_unlisted:
+        said.append(
+            f"The {n_listed:,} newest are listed and drawn; {n_unlisted:,} earlier ones are not, "
+            "but the sums cover them."
+        )
+    return f"<p>{escape(' '.join(said))}</p>" if said else ""
+
+
+def _cards(summary: LedgerSummary, is_refused_complete: bool) -> str:
     share = f"{summary.saving_g / summary.baseline_g:+.1%}" if summary.baseline_g else "unknown"
     met = summary.jobs - summary.missed_deadlines
     is_good = summary.saving_g >= 0
     said = "saved" if is_good else "more than at once"
+    least = "" if is_refused_complete else "at least "
     cards = (
-        ("", str(summary.jobs), f"jobs ended, {summary.refused} refused"),
+        ("", str(summary.jobs), f"jobs ended, {least}{summary.refused} refused"),
         ("bad" if summary.missed_deadlines else "", f"{met} of {summary.jobs}", "deadlines met"),
         ("", mass(summary.emissions_g), "CO₂e emitted"),
         ("", mass(summary.baseline_g), "had they run at once at home"),

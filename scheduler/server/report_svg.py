@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from heapq import heappop, heappush
 from html import escape
 from typing import Final
 
@@ -33,14 +34,15 @@ class Scale:
 
 def pack_lanes(windows: Sequence[Window]) -> list[int]:
     """A lane for each window, so that no two in one lane overlap; as few lanes as it takes."""
-    lanes: list[datetime] = []
+    taken = list[tuple[datetime, int]]()
+    free = list[int]()
     chosen = [0] * len(windows)
     for index in sorted(range(len(windows)), key=lambda one: (windows[one].start_at, one)):
         window = windows[index]
-        lane = next((n for n, until in enumerate(lanes) if until <= window.start_at), len(lanes))
-        if lane == len(lanes):
-            lanes.append(window.end_at)
-        lanes[lane] = window.end_at
+        while taken and taken[0][0] <= window.start_at:
+            heappush(free, heappop(taken)[1])
+        lane = heappop(free) if free else len(taken)
+        heappush(taken, (window.end_at, lane))
         chosen[index] = lane
     return chosen
 

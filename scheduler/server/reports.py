@@ -9,16 +9,21 @@ from typing import Any
 
 from scheduler.core.ledger import LedgerBaseline, LedgerEntry, LedgerRun, summarise
 from scheduler.core.timegrid import format_instant
+from scheduler.server.refusals import Refusals
 from scheduler.server.views import provenance_view
 
 Document = dict[str, Any]
 
 
-def ledger_document(entries: Sequence[LedgerEntry], *, refused: int) -> Document:
-    """`gridtide/ledger/v1`: totals, and every entry with all that its figures were made from."""
+def ledger_document(entries: Sequence[LedgerEntry], *, refused: Refusals) -> Document:
+    """`gridtide/ledger/v1`: totals, and every entry with all that its figures were made from.
+
+    `refused_is_complete` is false where more were refused than were counted.
+    """
+    summary = asdict(summarise(entries, refused=refused.count))
     return {
         "schema": "gridtide/ledger/v1",
-        "summary": asdict(summarise(entries, refused=refused)),
+        "summary": summary | {"refused_is_complete": refused.is_complete},
         "entries": [entry_document(entry) for entry in entries],
     }
 

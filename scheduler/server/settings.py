@@ -64,7 +64,18 @@ class ServerSettings(Strict):
     token_hashes: list[str] = Field(default_factory=list)
     allowed_hosts: list[str] = Field(default_factory=list)
     max_body_bytes: int = Field(default=1_048_576, ge=1024, le=1 << 30)
+    max_body_time: DurationS | float = Field(
+        default=30.0,
+        description="seconds that a request's body may take to arrive, from 0.1 to 3600",
+    )
     max_requests: int = Field(default=512, ge=1, le=100_000)
+
+    @field_validator("max_body_time")
+    @classmethod
+    def _ends(cls, max_body_s: float) -> float:
+        if not 0.1 <= max_body_s <= 3600:
+            raise ValueError(f"{max_body_s:g} s is not possible; it must be from 0.1 s to 1h")
+        return max_body_s
 
     @field_validator("token_hashes")
     @classmethod

@@ -2,16 +2,12 @@
 
 import random
 import secrets
-import signal
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final
-
-import structlog
 
 from adapters.clocks import FastClock, SystemClock
 from adapters.cluster.kubernetes import KubernetesCluster
@@ -28,32 +24,31 @@ from scheduler.core.data_moves import DataMoves
 from scheduler.core.errors import GridtideError, InvalidConfigError
 from scheduler.core.fleet import Cluster, Fleet
 from scheduler.core.hardware import HardwareTable
-from scheduler.core.planner.warm import warm_up
 from scheduler.ports import Check, Clock, ClusterAdapter, IntensityArchive, JobStore
 from scheduler.server.chains import build_chain
 from scheduler.server.checks import (
     archive_check,
     archive_file_checks,
     cluster_checks,
+    cycle_check,
     source_checks,
     wait_checks,
 )
 from scheduler.server.cluster_settings import SlurmSettings
 from scheduler.server.kubernetes_clusters import build_kubernetes
-from scheduler.server.logs import configure_logs
 from scheduler.server.multikueue_checks import multikueue_checks
 from scheduler.server.native_jobs import NativeBuilder
 from scheduler.server.settings import ClusterSettings, Settings, load_settings
 from scheduler.server.slurm_routes import build_access, build_other
 from scheduler.server.sources import SourceBuilder, build_weather
 from scheduler.server.stores import (
-    await_store,
     build_retention,
     examine_store,
     open_archive,
     open_store,
     retention_checks,
 )
+from scheduler.server.timed_checks import CheckParts
 from scheduler.service.accountant import Accountant
 from scheduler.service.adopter import Adopter
 from scheduler.service.built_in import BuiltIn
@@ -65,6 +60,7 @@ from scheduler.service.fetching import Source
 from scheduler.service.forecaster import Forecaster
 from scheduler.service.job_queue import JobQueue
 from scheduler.service.leadership import Leadership, process_name
+from scheduler.service.ledger_totals import LedgerWalks
 from scheduler.service.lifecycle import Lifecycle
 from scheduler.service.outlooks import Outlooks
 from scheduler.service.planning import Planning, PlanningPolicy
@@ -101,32 +97,32 @@ class Service:
     trials: Trials
     stop: Stop
 
-    def own_checks(self) -> list[Check]:
+    def own_parts(self) -> CheckParts:
         """Whether this process can take jobs and plan them, whatever clusters and sources do."""
-        return [
-            *(one for one in self.store.checks() if one.subject == "store"),
-            *self._cycle_checks(),
-        ]
+        return {
+            "store": lambda: [one for one in self.store.checks() if one.subject == "store"],
+            "cycle": lambda: [cycle_check(self.cycle)],
+        }
+
+    def parts(self) -> CheckParts:
+        """What `doctor` and `/readyz` report."""
+        clusters = {
+            f"cluster {name}": partial(cluster_checks, [one]) for name, one in self.clusters.items()
+        }
+        return {
+            "store": self.store.checks,
+            "scheduler": lambda: [self.leadership.check()],
+            "cycle": lambda: [cycle_check(self.cycle)],
+            "intensity archive": lambda: [archive_check(self.archive)],
+            "retention": self.cycle.retention_checks,
+            "intensity": lambda: source_checks(self.forecaster),
+            **clusters,
+            "queue waits": lambda: wait_checks(self.experience.queue_waits),
+        }
 
     def checks(self) -> list[Check]:
-        """What `doctor` and `/readyz` report."""
-        return [
-            *self.store.checks(),
-            self.leadership.check(),
-            *self._cycle_checks(),
-            archive_check(self.archive),
-            *self.cycle.retention_checks(),
-            *source_checks(self.forecaster),
-            *cluster_checks(self.clusters.values()),
-            *wait_checks(self.experience.queue_waits),
-        ]
-
-    def _cycle_checks(self) -> list[Check]:
-        report = self.cycle.report
-        detail = f"{report.ticks} ticks, {report.failures} failed stages"
-        if report.last_error:
-            detail += f"; last: {report.last_error}"
-        return [Check(subject="cycle", is_ok=report.ticks > 0, detail=detail)]
+        """What every part says, however long it takes."""
+        return [check for ask in self.parts().values() for check in ask()]
 
     def close(self) -> None:
         """Stops the timers and the store. Jobs go on."""
@@ -226,6 +222,7 @@ def build_service(settings: Settings, *, schedules: bool = True) -> Service:
                 store=led, lifecycle=lifecycle, forecaster=forecaster, clock=clock
             ),
             retention=build_retention(settings.retention, led, clusters, clock),
+            ledger_walks=LedgerWalks(led, clock),
         ),
         forecaster=forecaster,
         clock=clock,
@@ -364,44 +361,6 @@ def new_job_id(name: str) -> str:
     """A new id that begins with the job's name, so that people recognise it."""
     letters = (_ID_ALPHABET[byte % len(_ID_ALPHABET)] for byte in secrets.token_bytes(8))
     return f"{name[:40].rstrip('-')}-{''.join(letters)}"
-
-
-def serve(config_path: Path | None = None, *, schedules: bool = True) -> None:
-    """Runs the service until SIGTERM or SIGINT. Running jobs go on without it.
-
-    Args:
-        config_path: its settings; None for those in this folder.
-        schedules: False for one that only answers.
-    """
-    import uvicorn  # noqa: PLC0415 - only serving needs it
-
-    from scheduler.server.http_api import build_api  # noqa: PLC0415 - likewise
-
-    settings = load_settings(config_path)
-    configure_logs()
-    structlog.get_logger(__name__).info(
-        "compiling", detail="the planner; on a machine's first start up to a minute"
-    )
-    warm_up()
-    if not schedules and settings.store.url is not None:
-        await_store(settings.store)
-    service = build_service(settings, schedules=schedules)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn raises the signal again once it has answered what was under way; the default would end
-        # the process before the store is closed.
-        signal.signal(number, lambda *_: sys.exit(0))
-    service.cycle.start()
-    try:
-        uvicorn.run(
-            build_api(service),
-            host=settings.server.host,
-            port=settings.server.port,
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-        )
-    finally:
-        service.close()
 
 
 def doctor(config_path: Path | None = None) -> list[Check]:

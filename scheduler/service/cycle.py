@@ -13,6 +13,7 @@ from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
+from scheduler.core.errors import StoreError
 from scheduler.core.job import ACTIVE_STATES, ENDED_STATES, JobRecord
 from scheduler.core.ledger import LedgerEntry
 from scheduler.ports import Check, Clock, JobStore
@@ -23,6 +24,7 @@ from scheduler.service.dependencies import Dependencies
 from scheduler.service.dispatcher import Dispatcher
 from scheduler.service.forecaster import Forecaster
 from scheduler.service.leadership import Leadership
+from scheduler.service.ledger_totals import LedgerWalks
 from scheduler.service.planning import Planning
 from scheduler.service.retention import Retention
 from scheduler.service.watcher import Watcher
@@ -35,12 +37,17 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class TickReport:
-    """Counts of one tick and of failures so far, for metrics and tests."""
+    """Counts of one tick and of failures so far, for metrics and tests.
+
+    Args:
+        trouble: what the last pass could not read from the store, or write to it; None where it could do all.
+    """
 
     ticks: int = 0
     failures: int = 0
     active: int = 0
     last_error: str | None = None
+    trouble: str | None = None
     last_ended_at: datetime | None = None
 
 
@@ -55,7 +62,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stages:
-    """The stages of a tick, in order."""
+    """The stages of a tick, in order; walks over the ledger are beside it."""
 
     watcher: Watcher
     dependencies: Dependencies
@@ -64,6 +71,7 @@ class Stages:
     dispatcher: Dispatcher
     accountant: Accountant
     retention: Retention | None = None
+    ledger_walks: LedgerWalks | None = None
 
 
 class Cycle:
@@ -88,6 +96,7 @@ class Cycle:
         self._changes = 0
         self._freed = 0
         self._last_tick_s = 0.0
+        self._met = list[str]()
         self._is_woken = False
         self._running = threading.Lock()
         self._is_stopped = False
@@ -100,6 +109,12 @@ class Cycle:
         """Whether this process plans and dispatches now."""
         return self._leadership.is_leading()
 
+    @property
+    def trouble(self) -> str | None:
+        """Why this process could not use the store when it last had to; None where it could."""
+        lease = self._leadership.trouble
+        return self.report.trouble if lease is None else f"lease: {lease}"
+
     def tick(self) -> TickReport:
         """One pass: watch, give up what waits in vain, adopt, plan, dispatch, tell, settle accounts.
 
@@ -110,16 +125,19 @@ class Cycle:
                 return self.report
             began_s = time.monotonic()
             self._is_woken = False
+            self._met.clear()
             is_leading = self._leadership.keep()
             # 1. What is there to do?
-            found = self._guard("read", self._store.active_jobs, None)
+            found = self._in_pass("read", self._store.active_jobs, None)
             if found is None:
+                self.report.trouble = self._trouble("read: active jobs are unreadable")
                 return self.report  # an empty answer would look as if the fleet were free
             if is_leading:
                 records = self._pass(found)
             else:
                 records = found
-                self._guard("follow", lambda: self._stages.planning.follow(found), None)
+                self._in_pass("follow", lambda: self._stages.planning.follow(found), None)
+            self.report.trouble = self._trouble()
             self.report.ticks += 1
             self.report.active = len(records)
             self.report.last_ended_at = self._clock.now()
@@ -192,11 +210,18 @@ class Cycle:
         """Fetches weather where due; the next `remake` uses it."""
         self._guard("weather", self._forecaster.refresh_weather, False)
 
+    def walk_ledger(self) -> None:
+        """Makes the totals over the ledger anew where that is due and this process leads."""
+        walks = self._stages.ledger_walks
+        if walks is not None and self._leadership.is_leading():
+            self._guard("totals", walks.run, False)
+
     def start(self) -> None:
         """Starts the timers."""
         beside: list[tuple[Callable[..., None], str, list[str]]] = [
             (self.remake, "remake", []),
             (self.refresh_weather, "weather", []),
+            (self.walk_ledger, "totals", []),
         ]
         beside += [
             # Each source on a timer of its own: one that is slow keeps no other waiting.
@@ -271,7 +296,23 @@ class Cycle:
 
     def _stage(self, stage: str, work: Callable[[], T], otherwise: T) -> T:
         """The work, unless this process may not do it any more."""
-        return self._guard(stage, work, otherwise) if self._leadership.is_leading() else otherwise
+        return self._in_pass(stage, work, otherwise) if self._leadership.is_leading() else otherwise
+
+    def _in_pass(self, stage: str, work: Callable[[], T], otherwise: T) -> T:
+        """The work of a pass, which remembers where the store failed it."""
+
+        def watched() -> T:
+            try:
+                return work()
+            except StoreError as error:
+                self._met.append(f"{stage}: {error.message}")
+                raise
+
+        return self._guard(stage, watched, otherwise)
+
+    def _trouble(self, otherwise: str | None = None) -> str | None:
+        """What kept this pass from the store, by the first stage that it failed."""
+        return self._met[0] if self._met else otherwise
 
     def _guard(self, stage: str, work: Callable[[], T], otherwise: T) -> T:
         try:

@@ -59,6 +59,8 @@ class Leadership:
         self._seen_wish: str | None = None
         self.changes: int = 0
         """How often this process has got the lease."""
+        self.trouble: str | None = None
+        """Why the store could not be asked for the lease when that was last due."""
 
     @property
     def look_every_s(self) -> float:
@@ -139,8 +141,9 @@ class Leadership:
             lease = self._store.take_lease(self._holder, for_s=self._for_s)
         except StoreError as error:
             _log.warning("lease_unknown", error=error.message)  # what is left of it still counts
+            self.trouble = error.message
             return
-        self._asked_at_s = now_s
+        self._asked_at_s, self.trouble = now_s, None
         if lease.holder != self._holder:
             self._leads_until_s = 0.0
             if was_leading:

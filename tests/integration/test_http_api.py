@@ -173,6 +173,39 @@ def test_key_of_a_batch_stands_for_all_of_it(world: Api, number: int) -> None:
     assert len(service.store.active_jobs()) == 2
 
 
+@pytest.mark.parametrize(("key", "said"), [("", "'' is empty"), ("k" * 201, "has 201 characters")])
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/jobs:batch"])
+def test_key_that_cannot_tell_requests_apart_is_refused(
+    world: Api, path: str, key: str, said: str
+) -> None:
+    client, service = world
+    body = job() if path == "/v1/jobs" else {"jobs": [job()]}
+    reply = client.post(path, json=body, headers={"Idempotency-Key": key})
+    problem = reply.json()
+    assert (reply.status_code, problem["code"]) == (400, "invalid_input")
+    assert problem["field"] == "idempotency-key"
+    assert problem["detail"].startswith("idempotency-key: ")
+    assert said in problem["detail"]
+    assert "1 to 200 characters" in problem["valid"]
+    assert "k" * 21 not in reply.text
+    assert service.store.active_jobs() == []
+
+
+def test_batch_that_is_repeated_with_its_key_adds_nothing(world: Api) -> None:
+    client, service = world
+    body, key = {"jobs": [job(), job(name="other")]}, {"Idempotency-Key": "k" * 200}
+    first = client.post("/v1/jobs:batch", json=body, headers=key).json()["jobs"]
+    again = client.post("/v1/jobs:batch", json=body, headers=key).json()["jobs"]
+    assert [one["id"] for one in again] == [one["id"] for one in first]
+    assert len(service.store.active_jobs()) == 2
+
+
+def test_long_parameter_is_not_echoed_whole(world: Api) -> None:
+    reply = world[0].get("/v1/reports", params={"format": "x" * 5000})
+    assert reply.status_code == 422
+    assert len(reply.text) < 500
+
+
 def test_batch_is_all_or_nothing_and_names_the_bad_one(world: Api) -> None:
     client, service = world
     bad = client.post("/v1/jobs:batch", json={"jobs": [job(), job(duration="4")]})

@@ -1,15 +1,17 @@
 """A service whose jobs are on a real Redis, and the commands that work on its store."""
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
 from scheduler.core.errors import StoreError
 from scheduler.server.settings import load_settings
 from scheduler.server.stores import await_store
-from scheduler.server.wiring import build_service, doctor
+from scheduler.server.wiring import Service, build_service, doctor
 from tests.fakes.redis_server import SYNCED, RedisServer, running
 from tests.integration.api_world import api, write_settings
 from tests.integration.cli_world import Run
@@ -124,6 +126,47 @@ def test_process_that_only_answers_waits_for_one_that_makes_the_store(
         build_service(settings).close()
         waiting.result(60)
     build_service(settings, schedules=False).close()
+
+
+def until_ready(client: httpx.Client, service: Service, *, is_ready: bool) -> dict[str, str]:
+    """What `/readyz` says of each subject once it says so; each of its answers comes in time."""
+    for _ in range(200):
+        began_s = time.monotonic()
+        answer = client.get("/readyz", timeout=30)
+        assert time.monotonic() - began_s < 6
+        document = answer.json()
+        if document["ready"] is is_ready:
+            assert answer.status_code == (200 if is_ready else 503)
+            return {one["subject"]: one["detail"] for one in document["checks"]}
+        service.stop.wait(0.1)
+    raise AssertionError(f"never ready={is_ready}: {answer.text}")
+
+
+def test_service_is_not_ready_while_its_store_takes_no_writes(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    with api(tmp_path, store={"url": url(server), "lease": "2s"}) as (client, service):
+        service.cycle.start()
+        until_ready(client, service, is_ready=True)
+        with server.client() as raw:
+            raw.config_set("min-replicas-to-write", 1)
+            said = until_ready(client, service, is_ready=False)
+            assert "the store failed when it was last needed: lease: " in said["cycle"]
+            raw.config_set("min-replicas-to-write", 0)
+        until_ready(client, service, is_ready=True)
+
+
+def test_probe_of_a_store_that_hangs_is_answered_in_time_and_names_it(
+    server: RedisServer, tmp_path: Path
+) -> None:
+    with api(tmp_path, store=url(server)) as (client, service):
+        service.cycle.start()
+        until_ready(client, service, is_ready=True)
+        server.freeze()
+        said = until_ready(client, service, is_ready=False)
+        assert said["store"] == "no answer within 4 s"
+        server.thaw()
+        until_ready(client, service, is_ready=True)
 
 
 def test_doctor_looks_at_the_server_and_makes_nothing(server: RedisServer, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A service that is told to stop while its sources are silent; one that was killed while it fetched."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.fakes.loopback_http import LoopbackServer, refused_url, silence
@@ -42,6 +44,27 @@ def wait_for_requests(server: LoopbackServer, count: int, within_s: float = 30) 
     while len(server.asked) < count:
         assert time.monotonic() < until_s, f"{len(server.asked)} requests came, {count} were due"
         threading.Event().wait(0.02)
+
+
+def test_service_says_where_it_listens_and_each_line_of_its_log_is_an_event(
+    tmp_path: Path, mute: LoopbackServer
+) -> None:
+    process = start(tmp_path, mute.url)
+    try:
+        until_s = time.monotonic() + 60
+        url = None
+        while url is None:
+            assert time.monotonic() < until_s, "it never said that it listens"
+            threading.Event().wait(0.05)
+            text = (tmp_path / "log").read_text(encoding="utf-8")
+            events = [
+                json.loads(line) for line in text.splitlines(keepends=True) if line[-1] == "\n"
+            ]
+            url = next((one["url"] for one in events if one["event"] == "listening"), None)
+        assert httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_service_that_waits_for_silent_sources_stops_soon(

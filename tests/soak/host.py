@@ -12,10 +12,7 @@ from pathlib import Path
 from scheduler.core.fleet import Fleet
 from scheduler.core.planner.warm import warm_up
 from scheduler.ports import Clock, ClusterAdapter
-from scheduler.server import (
-    http_api,  # noqa: F401 - loaded before anything forks
-    wiring,
-)
+from scheduler.server import serving, wiring
 from scheduler.server.settings import ClusterSettings
 from tests.soak.shared_cluster import ACCELERATOR, SharedCluster
 
@@ -40,7 +37,7 @@ def serve(config: Path, log: Path, *, schedules: bool) -> None:
     with log.open("ab") as out:
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)
-    wiring.serve(config, schedules=schedules)
+    serving.serve(config, schedules=schedules)
 
 
 def main(port: int, run_s: float) -> None:

@@ -21,6 +21,6 @@ def test_readiness_that_comes_as_an_error_is_that_error(
     client: GridtideClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     document = {"code": "store_unavailable", "detail": "the disk is full", "status": 503}
-    monkeypatch.setattr(client, "_raw", lambda *_: httpx.Response(503, json=document))
+    monkeypatch.setattr(client, "_raw", lambda *_, **__: httpx.Response(503, json=document))
     with client, pytest.raises(StoreError, match="the disk is full"):
         client.readiness()

@@ -27,6 +27,7 @@ from scheduler.service.experience import Experience
 from scheduler.service.forecaster import Forecaster
 from scheduler.service.job_queue import JobQueue, Submission
 from scheduler.service.leadership import Leadership, process_name
+from scheduler.service.ledger_totals import LedgerWalks
 from scheduler.service.lifecycle import Lifecycle
 from scheduler.service.outlooks import Outlooks
 from scheduler.service.planning import Planning, PlanningPolicy
@@ -239,6 +240,7 @@ def make_world(
             accountant=Accountant(
                 store=store, lifecycle=lifecycle, forecaster=forecaster, clock=clock
             ),
+            ledger_walks=LedgerWalks(store, clock),
         ),
         forecaster=forecaster,
         clock=clock,
