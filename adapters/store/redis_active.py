@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from adapters.store.codec import decode_record
+from adapters.store.redis_keys import split_member
 from adapters.store.redis_link import Reply
 from adapters.store.redis_rows import present
 from adapters.store.redis_scripts import ScriptName
@@ -89,7 +90,9 @@ def _walk(call: Call) -> Iterator[JobRecord]:
         last = ""
         while True:
             _, *found = call(script, state.value, last, PAGE)
-            yield from (decode_record(present(text)) for text in found[1::3])
+            for member, text in zip(found[::3], found[1::3], strict=True):
+                _, job_id = split_member(present(member))
+                yield decode_record(present(text, of=f"a job, {job_id},"))
             if len(found) < 3 * PAGE:
                 break
             last = present(found[-3])

@@ -63,8 +63,8 @@ def succeeded_index(project: str, name: str) -> str:
     return f"{len(project.encode())}:{project}:{name}"
 
 
-def present(text: str | None) -> str:
+def present(text: str | None, *, of: str = "a record") -> str:
     """The text of a record that an index leads to. Raises StoreError where there is none."""
     if text is None:
-        raise StoreError("the store lists a record that it does not hold; restore a backup")
+        raise StoreError(f"the store lists {of} that it does not hold; restore a backup")
     return text

@@ -341,6 +341,8 @@ def test_index_without_its_record_is_an_error_not_a_shorter_list(
     raw.delete("{gridtide:lossy}:jobs")
     with pytest.raises(StoreError, match="does not hold"):
         store.list_jobs()
+    with pytest.raises(StoreError, match="lists a job, a, that it does not hold"):
+        store.active_jobs()
     with pytest.raises(NotFoundError):
         store.get_job("a")
 
