@@ -28,15 +28,15 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, str]]:
 def test_lines_of_libraries_are_events_like_our_own(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs()
     structlog.get_logger("x").info("job_planned", job_id="a")
-    logging.getLogger("uvicorn.error").warning("Invalid HTTP request received from %s", "there")
+    logging.getLogger("some.library").warning("Invalid HTTP request received from %s", "there")
     try:
         int("two\nlines")
     except ValueError:
-        logging.getLogger("uvicorn.error").exception("Exception in ASGI application")
+        logging.getLogger("some.library").exception("Exception in ASGI application")
     own, warned, failed = lines(capsys)
     assert (own["event"], own["level"], own["job_id"]) == ("job_planned", "info", "a")
     assert warned["event"] == "Invalid HTTP request received from there"
-    assert (warned["level"], warned["logger"]) == ("warning", "uvicorn.error")
+    assert (warned["level"], warned["logger"]) == ("warning", "some.library")
     assert warned["timestamp"]
     assert "ValueError: invalid literal" in failed["exception"]
 
