@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 NAME ?= all
 
-.PHONY: setup compiled demo test test-quick test-external check fmt lint types imports cov bench build clean
+.PHONY: setup compiled demo test test-quick test-external external-slurm external-others check fmt lint types imports cov bench build clean
 
 setup: $(VENV)/.installed
 
@@ -38,7 +38,14 @@ test-external: compiled
 	tests/testbeds/redis up
 	tests/testbeds/slurm up east west
 	GRIDTIDE_SLURM_LUA=deploy/slurm/job_submit.lua tests/testbeds/slurm up south
-	$(BIN)/python -m pytest -m external -n 2 --dist loadgroup
+	$(MAKE) --jobs=2 external-slurm external-others
+
+# Tests on Slurm mostly wait for it; they share its clusters and so keep to one another.
+external-slurm:
+	$(BIN)/python -m pytest -m "external and slurm"
+
+external-others:
+	$(BIN)/python -m pytest -m "external and not slurm"
 
 check: lint types imports
 

@@ -1,6 +1,5 @@
 """What every test shares."""
 
-from collections.abc import Sequence
 from typing import Final
 
 import pytest
@@ -14,13 +13,10 @@ def pytest_configure() -> None:
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
 
 
-# First, so that the plugin that hands out groups sees them.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
-    """Tests on the same real clusters stay together, one after the other; others may run beside them."""
-    for item in items:
-        if item.get_closest_marker("external") and _meets_slurm(item):
-            item.add_marker(pytest.mark.xdist_group("slurm"))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Tests on real Slurm clusters are marked: they run one after the other, and others may run beside them."""
+    if item.get_closest_marker("external") and _meets_slurm(item):
+        item.add_marker(pytest.mark.slurm)
 
 
 def _meets_slurm(item: pytest.Item) -> bool:
