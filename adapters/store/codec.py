@@ -3,9 +3,9 @@
 import base64
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -69,13 +69,23 @@ def to_json(*values: str | int | None) -> str:
 
 def encode_event(event: Event) -> str:
     """The event as JSON, without its number."""
-    state = None if event.state is None else event.state.value
-    return to_json(to_us(event.at), event.kind, event.job_id, state, event.detail)
+    return to_json(*event_values(event))
 
 
 def decode_event(seq: int, text: str) -> Event:
     """The event of `encode_event`, with its number."""
-    at_us, kind, job_id, state, detail = json.loads(text)
+    return read_event((seq, *json.loads(text)))
+
+
+def event_values(event: Event) -> tuple[int, str, str | None, str | None, str]:
+    """What is stored of an event beside its number: time in µs, kind, job id, state, detail."""
+    state = None if event.state is None else event.state.value
+    return to_us(event.at), event.kind, event.job_id, state, event.detail
+
+
+def read_event(row: Sequence[Any]) -> Event:
+    """The event of its number and its `event_values`."""
+    seq, at_us, kind, job_id, state, detail = row
     return Event(
         seq=seq,
         at=from_us(at_us),

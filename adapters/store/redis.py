@@ -62,8 +62,8 @@ _EntryWrite = Callable[[str, str, str], Reply]
 class RedisStore:
     """A `JobStore` on Redis.
 
-    Every write is one script, and so one transaction; reads of unbounded length are several. A call whose reply was lost is sent again; the
-    script knows it by its number and does nothing twice.
+    Every write is one script, and so one transaction; reads of unbounded length are several. A call
+    whose reply was lost is sent again; the script knows it by its number and does nothing twice.
 
     Args:
         pools: where connections come from, if not from the address.

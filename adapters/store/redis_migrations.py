@@ -19,7 +19,7 @@ It does a bounded piece of the work a call, so that the server goes on for other
 come twice: it may be stopped half-way, and two processes may run it at the same time.
 """
 
-ID_BYTES: Final = 6
+_ID_BYTES: Final = 6
 COPYING: Final = "copying:"
 """What the schema key begins with while a copy into the store is not finished."""
 
@@ -37,7 +37,7 @@ def new_schema(version: int = SCHEMA) -> str:
 
     So a server that was emptied and got a new store is not taken for the one that a process knows.
     """
-    return f"{version}:{secrets.token_hex(ID_BYTES)}"
+    return f"{version}:{secrets.token_hex(_ID_BYTES)}"
 
 
 def store_id(schema: str) -> str:

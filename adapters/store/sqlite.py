@@ -14,7 +14,9 @@ from adapters.store.codec import (
     decode_entry,
     decode_record,
     encode_cursor,
+    event_values,
     page_start,
+    read_event,
     to_us,
 )
 from adapters.store.database_file import (
@@ -89,7 +91,7 @@ class SqliteStore:
 
     def add_jobs(self, jobs: Sequence[NewJob]) -> list[JobRecord]:
         """Adds all jobs, or none, each with its event; returns the stored records."""
-        rows = [(new, statements.new_job_row(new), statements.event_row(new.event)) for new in jobs]
+        rows = [(new, statements.new_job_row(new), event_values(new.event)) for new in jobs]
 
         def write(connection: sqlite3.Connection) -> list[str | None]:
             return [_add_job(connection, *row) for row in rows]
@@ -148,7 +150,7 @@ class SqliteStore:
     ) -> None:
         """Replaces the job, appends the events and puts the entry, in one transaction."""
         job_row = statements.job_row(record)
-        event_rows = [statements.event_row(event) for event in events]
+        event_rows = [event_values(event) for event in events]
         put = None if entry is None else _entry_write(entry)
 
         def write(connection: sqlite3.Connection) -> None:
@@ -170,7 +172,7 @@ class SqliteStore:
 
     def add_event(self, event: Event) -> None:
         """Appends an event that changes no job."""
-        row = statements.event_row(event)
+        row = event_values(event)
         self._write(lambda connection: _execute(connection, statements.ADD_EVENT, row))
 
     def events(
@@ -184,7 +186,7 @@ class SqliteStore:
         """Events in order of `seq`, of one job or of all."""
         require_limit(limit)
         rows = self._rows(statements.events_query(job_id, kind, after_seq, limit))
-        return [statements.read_event(row) for row in rows]
+        return [read_event(row) for row in rows]
 
     def put_entry(self, entry: LedgerEntry) -> None:
         """Writes a ledger entry; a settled one is never replaced."""

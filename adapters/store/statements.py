@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from adapters.store.codec import encode_entry, encode_record, from_us, to_us
+from adapters.store.codec import encode_entry, encode_record, to_us
 from adapters.store.readers import Row
-from scheduler.core.job import ACTIVE_STATES, JobId, JobRecord, JobState
+from scheduler.core.job import ACTIVE_STATES, JobRecord, JobState
 from scheduler.core.ledger import LedgerEntry
-from scheduler.ports import Event, NewJob
+from scheduler.ports import NewJob
 
 _ACTIVE: Final = ", ".join(sorted(f"'{state}'" for state in ACTIVE_STATES))
 
@@ -105,26 +105,7 @@ def new_job_row(new: NewJob) -> Row:
     return *job_row(new.record), new.idempotency_key, new.request_digest
 
 
-def event_row(event: Event) -> Row:
-    """Values of ADD_EVENT."""
-    state = None if event.state is None else event.state.value
-    return to_us(event.at), event.kind, event.job_id, state, event.detail
-
-
 def entry_row(entry: LedgerEntry) -> Row:
     """Values of PUT_ENTRY."""
     at_us = to_us(entry.submitted_at)
     return entry.job_id, at_us, int(entry.is_settled), encode_entry(entry)
-
-
-def read_event(row: Row) -> Event:
-    """The event of a row of `events_query`."""
-    seq, at_us, kind, job_id, state, detail = row
-    return Event(
-        seq=seq,
-        at=from_us(at_us),
-        kind=kind,
-        job_id=None if job_id is None else JobId(job_id),
-        state=None if state is None else JobState(state),
-        detail=detail,
-    )

@@ -91,13 +91,14 @@ class Watcher:
             )
         return self._take_back(record, run, "not on its cluster")
 
+    def _cancelled(self, record: JobRecord) -> JobRecord:
+        return self._lifecycle.change(record, _S.CANCELLED, kind="cancelled", reason="by the user")
+
     def _take_back(self, record: JobRecord, run: Run, why: str) -> JobRecord:
         """Nothing of the run has run: the job is planned anew, as if its cluster had not been asked."""
         undone = replace(record, runs=record.runs[:-1], placement=None)
         if record.wanted is Wanted.CANCEL:
-            return self._lifecycle.change(
-                undone, _S.CANCELLED, kind="cancelled", reason="by the user"
-            )
+            return self._cancelled(undone)
         to = _S.SUSPENDED if undone.runs and undone.runs[-1].attempt == run.attempt else _S.QUEUED
         return self._lifecycle.change(undone, to, kind="not_started", reason=why)
 
@@ -166,9 +167,7 @@ class Watcher:
             done = replace(done, work_s=work_s(ended, done, done.run_s))
             return self._lifecycle.change(ended.with_run(done), _S.SUCCEEDED, kind="succeeded")
         if record.wanted is Wanted.CANCEL:
-            return self._lifecycle.change(
-                ended.with_run(done), _S.CANCELLED, kind="cancelled", reason="by the user"
-            )
+            return self._cancelled(ended.with_run(done))
         was_paused = run.pause_requested_at is not None and (code is None or code < 0)
         if code == EX_TEMPFAIL or was_paused:
             kept_s = work_s(ended, done, done.run_s) if code == EX_TEMPFAIL else 0.0
@@ -194,9 +193,7 @@ class Watcher:
         assert run is not None
         ended = record.with_run(replace(run, is_ended=True))
         if record.wanted is Wanted.CANCEL:
-            return self._lifecycle.change(
-                ended, _S.CANCELLED, kind="cancelled", reason="by the user"
-            )
+            return self._cancelled(ended)
         return self._retry_or_fail(ended, f"lost on {run.cluster_id}")
 
     def _given_back(self, record: JobRecord, status: RunStatus) -> JobRecord:
@@ -205,9 +202,7 @@ class Watcher:
         assert run is not None
         if record.wanted is Wanted.CANCEL:
             ended = record.with_run(replace(run, is_ended=True))
-            return self._lifecycle.change(
-                ended, _S.CANCELLED, kind="cancelled", reason="by the user"
-            )
+            return self._cancelled(ended)
         return self._take_back(record, run, status.detail)
 
     def _retry_or_fail(self, record: JobRecord, why: str) -> JobRecord:

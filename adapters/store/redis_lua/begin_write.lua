@@ -17,7 +17,7 @@ local function write(...)
   writes[#writes + 1] = {...}
 end
 
-local kinds = {HDEL = "hash", HSET = "hash", SET = "string", XADD = "stream", XDEL = "stream", ZADD = "zset", ZREM = "zset"}
+local kinds = {HDEL = "hash", HSET = "hash", XADD = "stream", XDEL = "stream", ZADD = "zset", ZREM = "zset"}
 -- What is wrong with the store, found while the writes were noted down.
 local damage = false
 
@@ -27,16 +27,15 @@ local function done(answer)
   write("EXPIRE", calls, 86400)
   -- What could make a write fail must show before the first one: a key with something else in it, or one
   -- that is not here, while a slot moves to another node of a cluster.
-  local is_fit = {}
+  local found = {}
   for _, words in ipairs(writes) do
     local key, kind = words[2], kinds[words[1]]
-    if kind and not is_fit[key] then
-      local found = redis.call("TYPE", key)
-      found = type(found) == "table" and found.ok or found
-      if found ~= "none" and found ~= kind and words[1] ~= "SET" then
-        damage = key .. " is a " .. found
-      end
-      is_fit[key] = true
+    if not found[key] then
+      local said = redis.call("TYPE", key)
+      found[key] = type(said) == "table" and said.ok or said
+    end
+    if kind and found[key] ~= "none" and found[key] ~= kind then
+      damage = key .. " is a " .. found[key]
     end
   end
   if damage then

@@ -19,16 +19,6 @@ ADDRESS = parse_address("redis://127.0.0.1:1/0#x")
 NO_STORE = "no store there yet; the first start makes one"
 
 
-@pytest.fixture
-def server() -> fakeredis.FakeServer:
-    return fakeredis.FakeServer()
-
-
-@pytest.fixture
-def raw(server: fakeredis.FakeServer) -> fakeredis.FakeRedis:
-    return fakeredis.FakeRedis(server=server, decode_responses=True)
-
-
 def examined(server: fakeredis.FakeServer) -> list[Check]:
     return examine(ADDRESS, RedisTerms(), pools=fake_pools(server))
 

@@ -28,11 +28,6 @@ ADDRESS = parse_address("redis://127.0.0.1:1/0#lossy")
 
 
 @pytest.fixture
-def server() -> fakeredis.FakeServer:
-    return fakeredis.FakeServer()
-
-
-@pytest.fixture
 def pools(server: fakeredis.FakeServer) -> LossyPools:
     return LossyPools(server)
 
@@ -42,11 +37,6 @@ def store(pools: LossyPools) -> Iterator[RedisStore]:
     store = RedisStore(ADDRESS, pools=pools)
     yield store
     store.close()
-
-
-@pytest.fixture
-def raw(server: fakeredis.FakeServer) -> fakeredis.FakeRedis:
-    return fakeredis.FakeRedis(server=server, decode_responses=True)
 
 
 def content(store: JobStore) -> tuple[object, ...]:

@@ -31,16 +31,6 @@ return {"more"}
 
 
 @pytest.fixture
-def server() -> fakeredis.FakeServer:
-    return fakeredis.FakeServer()
-
-
-@pytest.fixture
-def raw(server: fakeredis.FakeServer) -> fakeredis.FakeRedis:
-    return fakeredis.FakeRedis(server=server, decode_responses=True)
-
-
-@pytest.fixture
 def link(server: fakeredis.FakeServer) -> RedisLink:
     return RedisLink(ADDRESS, RedisTerms(), fake_pools(server), schema="")
 
